@@ -1,0 +1,43 @@
+# Everything goes through .venv and deploy/local_services.py; `make` alone lists what there is.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+SERVICES := $(BIN)/python deploy/local_services.py
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format bench lock clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+
+setup: .venv/.ready ## make .venv with the dspex-worker command in it
+
+.venv/.ready: pyproject.toml requirements-dev.lock
+	@$(PYTHON) deploy/make_venv.py
+	@touch $@
+
+demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come back
+	@$(SERVICES) -- $(BIN)/dspex-worker demo
+
+test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
+	@$(SERVICES) --postgres --tool docker-compose -- $(BIN)/python -m pytest $(ARGS)
+
+check: setup ## check format, lint, types and the import contract
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: setup ## bring the code into the format that `make check` asks for
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: setup ## measure the figures of the README
+	@$(SERVICES) -- $(BIN)/python -m benchmarks $(ARGS)
+
+lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
+	@deploy/lock.sh $(ARGS)
+
+clean: ## remove .venv, caches and builds
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,166 @@
+"""``dspex-worker serve`` as an operator meets it: start, health, drain, and what stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import yarl
+
+from tests.support.caller import Caller
+from tests.support.lm_stub import LMStub
+from tests.support.processes import COMMAND, WorkerProcess, clean_environment
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def lm_stub() -> AsyncIterator[LMStub]:
+    stub = LMStub()
+    stub.behaviour = stub.hang
+    stub.outputs = {"answer": "42"}
+    await stub.start()
+    yield stub
+    await stub.stop()
+
+
+@pytest.fixture
+def environment(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path) -> dict[str, str]:
+    return clean_environment(
+        amqp_url=amqp_url,
+        namespace=namespace,
+        store_url=f"sqlite:///{tmp_path}/store.db",
+        lm_model="openai/gpt-4o-mini",
+        lm_api_base=lm_stub.url,
+        lm_api_key="sk-test",
+        http_port=str(free_port()),
+    )
+
+
+@pytest.fixture
+async def worker(environment: dict[str, str]) -> AsyncIterator[WorkerProcess]:
+    process = WorkerProcess(environment)
+    await process.start()
+    yield process
+    await process.kill()
+
+
+def ask(text: str) -> dict[str, Any]:
+    return {"args": {"signature": "text -> answer", "fallback": "never", "inputs": {"text": text}}}
+
+
+async def get(environment: dict[str, str], path: str) -> tuple[int, str]:
+    url = f"http://127.0.0.1:{environment['DSPEX_HTTP_PORT']}{path}"
+    async with aiohttp.ClientSession() as session, session.get(url) as response:
+        return response.status, await response.text()
+
+
+async def run(environment: dict[str, str], *arguments: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        COMMAND, *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def test_a_running_worker_is_alive_ready_and_measured(worker: WorkerProcess, environment: dict[str, str]) -> None:
+    """The three paths of the HTTP port answer."""
+    health = await get(environment, "/healthz")
+    ready = await get(environment, "/readyz")
+    status, metrics = await get(environment, "/metrics")
+
+    assert health == (200, '{"status": "ok"}')
+    assert ready == (200, '{"status": "ok", "missing": []}')
+    assert status == 200
+    assert "dspex_deliveries_total" in metrics
+
+
+async def test_the_start_tells_where_the_store_is_and_no_password(
+    worker: WorkerProcess, environment: dict[str, str], amqp_url: str
+) -> None:
+    """An operator sees what the worker uses; secrets stay out of the log."""
+    password = yarl.URL(amqp_url).password
+
+    assert environment["DSPEX_STORE_URL"] in worker.log
+    assert f":{password}@" not in worker.log
+    assert "sk-test" not in worker.log
+
+
+async def test_sigterm_lets_running_jobs_end(
+    worker: WorkerProcess, amqp_url: str, namespace: str, lm_stub: LMStub
+) -> None:
+    """The job in hand is answered, none is started any more, and the exit code is 0."""
+    async with Caller(amqp_url, namespace) as caller:
+        first = await caller.publish("execute", ask("one"), message_id="m1")
+        await lm_stub.called.wait()
+        worker.send(signal.SIGTERM)
+        await worker.logged("worker.draining")
+        lm_stub.released.set()
+        reply = json.loads((await caller.reply(first)).body)
+        code = await worker.exit_code()
+
+    assert reply["result"]["outputs"] == {"answer": "42"}
+    assert lm_stub.calls == 1
+
+    assert code == 0
+
+
+async def test_a_second_signal_stops_at_once_and_the_job_is_delivered_again(
+    worker: WorkerProcess, environment: dict[str, str], amqp_url: str, namespace: str, lm_stub: LMStub
+) -> None:
+    """The exit code tells, and the broker has the job back."""
+    async with Caller(amqp_url, namespace) as caller:
+        job = await caller.publish("execute", ask("one"), message_id="m1")
+        await lm_stub.called.wait()
+        worker.send(signal.SIGTERM)
+        await worker.logged("worker.draining")
+        worker.send(signal.SIGTERM)
+        code = await worker.exit_code()
+        lm_stub.released.set()
+        second = WorkerProcess(environment | {"DSPEX_HTTP_PORT": "0"})
+        await second.start()
+        reply = json.loads((await caller.reply(job)).body)
+        await second.stop()
+
+    assert reply["success"], reply
+
+    assert code != 0
+
+
+async def test_a_wrong_setting_stops_the_start_with_its_name(environment: dict[str, str]) -> None:
+    """The nearest right name is part of the sentence."""
+    code, output = await run(environment | {"DSPEX_CONCURENCY": "3"}, "serve")
+
+    assert code == 2
+    assert "DSPEX_CONCURENCY is not a setting; did you mean DSPEX_CONCURRENCY?" in output
+
+
+async def test_call_prints_the_reply(worker: WorkerProcess, environment: dict[str, str]) -> None:
+    """0 for a result, 1 for an error reply; JSON either way."""
+    shared = {name: text for name, text in environment.items() if name != "DSPEX_HTTP_PORT"}
+    good, printed = await run(shared, "call", "ping")
+    bad, refused = await run(shared, "call", "fly")
+
+    assert (good, bad) == (0, 1)
+    assert json.loads(printed)["result"]["status"] == "ok"
+    assert json.loads(refused)["error_detail"]["code"] == "unknown_command"
+
+
+async def test_call_says_at_once_that_nobody_listens(environment: dict[str, str]) -> None:
+    """No consumer: exit 2, long before the time-out."""
+    code, output = await run(environment, "call", "ping", "--timeout", "600")
+
+    assert code == 2
+    assert "worker" in output

@@ -1,0 +1,60 @@
+"""Shutdown: consumers first, then the jobs in hand."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
+from tests.support.caller import Caller
+from worker.message import Ack
+
+
+async def test_drain_lets_running_jobs_end_and_takes_no_new_ones(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller
+) -> None:
+    """What waits in the queue stays there."""
+    handler = make_handler(Ack(), is_open=False)
+    async with start_consumer(handler.handle, concurrency=1) as consumer:
+        first = await caller.publish("execute", {})
+        await caller.publish("execute", {})
+        await handler.seen(1)
+        draining = asyncio.create_task(consumer.drain(10))
+        await until(lambda: not consumer.is_consuming)
+        handler.gate.set()
+        await caller.reply(first)
+        is_drained = await draining
+
+    assert is_drained
+    assert (len(handler.deliveries), await caller.depth("execute")) == (1, 1)
+
+
+async def test_drain_cancels_what_does_not_end_and_the_broker_takes_it_back(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller
+) -> None:
+    """The handler sees the cancellation; the message is ready again."""
+    handler = make_handler(Ack(), is_open=False)
+    async with start_consumer(handler.handle) as consumer:
+        await caller.publish("execute", {})
+        await handler.seen(1)
+        is_drained = await consumer.drain(0.05)
+
+    assert not is_drained
+    assert len(handler.cancelled) == 1
+    assert await caller.depth("execute") == 1
+
+
+async def test_in_flight_counts_each_lane_and_is_bounded_by_its_setting(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller
+) -> None:
+    """A full execute lane leaves control free."""
+    handler = make_handler(Ack(), is_open=False)
+    async with start_consumer(handler.handle, concurrency=2) as consumer:
+        ids = [await caller.publish("execute", {}) for _ in range(5)]
+        ids.append(await caller.publish("control", {}))
+        await handler.seen(3)
+        counts = {lane: consumer.in_flight(lane) for lane in ("create", "execute", "control")}
+        handler.gate.set()
+        for correlation_id in ids:
+            await caller.reply(correlation_id)
+
+    assert counts == {"create": 0, "execute": 2, "control": 1}

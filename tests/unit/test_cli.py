@@ -1,0 +1,236 @@
+"""The command line: what it parses, prints and exits with."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import types
+from collections.abc import Mapping
+from typing import Any, Self
+
+import pytest
+import typer
+from child_processes import free_port
+from typer.testing import CliRunner
+
+import worker.client
+from worker.cli import app
+from worker.cli.dead import read_lane
+from worker.cli.running import run
+from worker.client import NoWorkerError
+from worker.settings import Settings
+
+SUCCESS: dict[str, Any] = {"id": None, "success": True, "timestamp": 1.0, "result": {"status": "ok", "ratio": 1.0}}
+FAILURE: dict[str, Any] = {"id": None, "success": False, "timestamp": 1.0, "error": "Unknown command: x"}
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch):
+    """No setting of the machine reaches a test."""
+    import os
+
+    for name in os.environ:
+        if name.startswith("DSPEX_"):
+            monkeypatch.delenv(name)
+    # rich in typer's help: a fixed width, and no colours.
+    monkeypatch.setenv("COLUMNS", "120")
+
+
+@pytest.fixture
+def runner() -> CliRunner:
+    return CliRunner()
+
+
+class FakeClient:
+    """Answers every command with what the test gave it, or raises it."""
+
+    answer: Mapping[str, Any] | Exception = SUCCESS
+    asked: tuple[Any, ...] = ()
+
+    def __init__(self, url: str, *, namespace: str, timeout: float) -> None:
+        FakeClient.asked = (url, namespace, timeout)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    async def ask(self, command: str, args: Mapping[str, Any], **more: Any) -> Mapping[str, Any]:
+        FakeClient.asked += (command, args, more)
+        if isinstance(FakeClient.answer, Exception):
+            raise FakeClient.answer
+        return FakeClient.answer
+
+
+@pytest.fixture
+def client(monkeypatch) -> type[FakeClient]:
+    """The client that ``call`` uses, replaced."""
+    monkeypatch.setattr(worker.client, "Client", FakeClient)
+    monkeypatch.setattr(FakeClient, "answer", SUCCESS)
+    return FakeClient
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["call", "--help"], ["dead", "replay", "--help"], ["demo", "--help"]]
+)
+def test_help_loads_nothing_heavy(arguments):
+    """Help is there at once: no broker library, no settings, no DSPy."""
+    script = (
+        "import sys, worker.cli\n"
+        f"sys.argv = ['dspex-worker', *{arguments!r}]\n"
+        "try:\n    worker.cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'dspy', 'aio_pika', 'pydantic_settings', 'sqlalchemy'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_serve_help_lists_every_setting_with_its_default(runner):
+    """The environment is the only configuration, so its names are in the help."""
+    shown = runner.invoke(app, ["serve", "--help"]).stdout
+    rows = {line.split()[0]: line for line in shown.splitlines() if line.startswith("DSPEX_")}
+
+    assert "amqp://guest:guest@127.0.0.1:5672/" in rows["DSPEX_AMQP_URL"]
+    assert "1,5,30,120,600,3600" in rows["DSPEX_DELAYS_SECONDS"]
+    assert list(rows) == [f"DSPEX_{name.upper()}" for name in Settings.model_fields]
+
+
+def test_output_has_no_colours_without_a_terminal(runner, client):
+    """A pipe gets text."""
+    shown = runner.invoke(app, ["call", "ping"]).output + runner.invoke(app, ["serve", "--help"]).output
+
+    assert "\x1b[" not in shown
+
+
+@pytest.mark.parametrize("command", [["serve"], ["call", "ping"], ["dead", "list"]])
+def test_a_wrong_setting_is_named_on_stderr_and_exits_with_2(runner, monkeypatch, command):
+    """Before anything connects."""
+    monkeypatch.setenv("DSPEX_CONCURRENZY", "4")
+    done = runner.invoke(app, command)
+
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "DSPEX_CONCURRENZY is not a setting; did you mean DSPEX_CONCURRENCY?\n",
+    )
+
+
+def test_serve_exits_with_what_the_server_returns(runner, monkeypatch):
+    """A drain that ran out is not a success."""
+    given = []
+
+    async def serve(settings: Settings) -> int:
+        given.append(settings.namespace)
+        return 1
+
+    monkeypatch.setitem(sys.modules, "worker.server", types.SimpleNamespace(serve=serve))
+    monkeypatch.setenv("DSPEX_NAMESPACE", "orders")
+    done = runner.invoke(app, ["serve"])
+
+    assert (done.exit_code, given) == (1, ["orders"])
+
+
+def test_call_prints_the_whole_reply_as_json_and_exits_with_0(runner, client):
+    """Floats stay floats."""
+    done = runner.invoke(app, ["call", "ping"])
+
+    assert json.loads(done.stdout) == SUCCESS
+    assert '"ratio": 1.0' in done.stdout
+    assert done.exit_code == 0
+
+
+def test_call_passes_on_what_it_was_given(runner, client, monkeypatch):
+    """Arguments, queue, message id and time-out; URL and namespace come from the settings."""
+    monkeypatch.setenv("DSPEX_AMQP_URL", "amqp://somewhere/")
+    monkeypatch.setenv("DSPEX_NAMESPACE", "orders")
+    options = ["--args", '{"a": [1]}', "--timeout", "3", "--queue", "execute", "--message-id", "m-1"]
+    runner.invoke(app, ["call", "get_result", *options])
+
+    assert client.asked == (
+        "amqp://somewhere/",
+        "orders",
+        3.0,
+        "get_result",
+        {"a": [1]},
+        {"queue": "execute", "message_id": "m-1"},
+    )
+
+
+def test_call_reads_arguments_from_stdin(runner, client):
+    """Long arguments need no quoting."""
+    runner.invoke(app, ["call", "ping", "--args", "-"], input='{"b": 2}')
+
+    assert client.asked[4] == {"b": 2}
+
+
+def test_call_exits_with_1_on_an_error_reply(runner, client, monkeypatch):
+    """The reply is still printed."""
+    monkeypatch.setattr(client, "answer", FAILURE)
+    done = runner.invoke(app, ["call", "x"])
+
+    assert (done.exit_code, json.loads(done.stdout)) == (1, FAILURE)
+
+
+def test_call_exits_with_2_when_nobody_consumes(runner, client, monkeypatch):
+    """Said on stderr; stdout stays empty for the machine that reads it."""
+    monkeypatch.setattr(client, "answer", NoWorkerError("No worker consumes dspex.control"))
+    done = runner.invoke(app, ["call", "ping"])
+
+    assert (done.exit_code, done.stdout, done.stderr) == (2, "", "No worker consumes dspex.control\n")
+
+
+@pytest.mark.parametrize("command", [["call", "ping"], ["dead", "list"]])
+def test_a_broker_that_is_away_is_one_line_on_stderr(runner, monkeypatch, command):
+    """No traceback; the exit code says that nobody answers."""
+    monkeypatch.setenv("DSPEX_AMQP_URL", f"amqp://guest:guest@127.0.0.1:{free_port()}/")
+    done = runner.invoke(app, command)
+
+    assert done.stderr.startswith("The broker of DSPEX_AMQP_URL cannot be reached")
+    assert (done.exit_code, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+@pytest.mark.parametrize(("text", "expected"), [("{", "is not JSON"), ("[1]", "must be a JSON object")])
+def test_arguments_that_are_no_object_are_refused_before_anything_connects(runner, text, expected):
+    """A usage error names the option."""
+    done = runner.invoke(app, ["call", "ping", "--args", text])
+
+    assert done.exit_code == 2
+    assert expected in done.stderr
+    assert "--args" in done.stderr
+
+
+def test_the_demo_without_a_broker_says_what_to_do(runner):
+    """One line, and no traceback."""
+    done = runner.invoke(app, ["demo"])
+
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Set DSPEX_AMQP_URL, or run `make demo`, which starts a broker of its own.\n",
+    )
+
+
+@pytest.mark.parametrize("queue", ["execute", "orders.execute", "orders.execute.dead", "execute.dead"])
+def test_a_dead_letter_queue_is_named_in_short_or_in_full(queue):
+    """What ``dead list`` prints can be pasted."""
+    assert read_lane(queue, namespace="orders") == "execute"
+
+
+@pytest.mark.parametrize("queue", ["", "orders", "dspex.execute", "orders.delay.1000"])
+def test_a_queue_that_holds_no_dead_letters_is_refused(queue):
+    """Nothing is replayed from a queue that was not meant."""
+    with pytest.raises(typer.BadParameter, match="create, execute, control"):
+        read_lane(queue, namespace="orders")
+
+
+def test_ctrl_c_is_quiet():
+    """No traceback, and the exit code that shells expect."""
+
+    async def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(typer.Exit) as caught:
+        run(interrupted())
+
+    assert caught.value.exit_code == 130

@@ -1,0 +1,576 @@
+"""The inbox: every path from a claim to an outcome, on a real SQLite store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.left_hand import Clock, make_job, make_settings, open_store
+from worker.errors import (
+    BudgetExceededError,
+    ExpiredError,
+    IdempotencyConflictError,
+    InvalidInputsError,
+    LMAuthError,
+    LMRateLimitedError,
+    LMTimeoutError,
+    LMUnavailableError,
+    OutputInvalidError,
+    ProgramExistsError,
+    ProgramNotFoundError,
+    WorkerError,
+)
+from worker.inbox import UNPROTECTED_WARNING, Inbox, Run, Standing, steadily
+from worker.message import Ack, AckIfReplied, DeadLetter, Delay, Job, Outcome, Trail
+from worker.store import Spent, Store, StoredOutcome, StoreUnavailableError
+
+DAY_MS = 86_400_000
+
+
+class Bench:
+    """An inbox on a store, and a run that does as it is told."""
+
+    def __init__(self, store: Store, **settings: Any) -> None:
+        self.clock = Clock()
+        self.store = store
+        self.inbox = Inbox(store, make_settings(**settings), clock_ms=self.clock)
+        self.standings: list[Standing] = []
+
+    @property
+    def runs(self) -> int:
+        return len(self.standings)
+
+    def succeeding(self, *, calls: int = 1) -> Run:
+        async def run(job: Job, standing: Standing) -> StoredOutcome:
+            self._begin(standing, calls=calls)
+            return await self.inbox.keep(job, standing, {"run": self.runs, "attempts": standing.attempts_now})
+
+        return run
+
+    def failing(self, error: Exception, *, calls: int = 1) -> Run:
+        async def run(job: Job, standing: Standing) -> StoredOutcome:
+            self._begin(standing, calls=calls)
+            raise error
+
+        return run
+
+    def _begin(self, standing: Standing, *, calls: int) -> None:
+        self.standings.append(standing)
+        for _ in range(calls):
+            standing.meter.begin()
+            standing.meter.answered({"prompt_tokens": 1}, 0.5)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with open_store(tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+def bench(store: Store) -> Bench:
+    return Bench(store)
+
+
+def job(key: str | None = "job-1", *, number: int = 1, **properties: Any) -> Job:
+    """Return a job with the same content for the same number."""
+    given = {"correlation_id": "c", "reply_to": "replies", **properties}
+    return make_job({"args": {"program_id": "p", "inputs": {"n": number}}}, message_id=key, **given)
+
+
+def body_of(outcome: Outcome) -> bytes:
+    assert outcome.reply is not None
+    return outcome.reply.body
+
+
+def again(outcome: Outcome) -> Trail:
+    """Return the trail of the copy that a delay leaves."""
+    assert isinstance(outcome.settlement, Delay)
+    return outcome.settlement.trail
+
+
+# Success
+
+
+async def test_a_first_run_is_answered_and_acked(bench: Bench) -> None:
+    """Its reply carries ids derived from the job."""
+    outcome = await bench.inbox.once(job(), bench.succeeding())
+
+    assert (outcome.code, outcome.settlement, bench.runs) == ("ok", Ack(), 1)
+    assert json.loads(body_of(outcome))["result"] == {"run": 1, "attempts": 1}
+
+
+async def test_a_stored_reply_is_repeated_byte_for_byte_and_nothing_runs(bench: Bench) -> None:
+    """Once a result is stored, nothing makes us pay again."""
+    first = await bench.inbox.once(job(), bench.succeeding())
+    bench.clock.now_ms += 60_000
+    second = await bench.inbox.once(job(), bench.succeeding())
+
+    assert bench.runs == 1
+    assert (second.reply, second.settlement, second.code) == (first.reply, Ack(), "ok")
+
+
+async def test_the_same_content_under_another_id_is_another_job(bench: Bench) -> None:
+    """The key decides."""
+    await bench.inbox.once(job("a"), bench.succeeding())
+    await bench.inbox.once(job("b"), bench.succeeding())
+
+    assert bench.runs == 2
+
+
+async def test_a_derived_key_protects_as_well(bench: Bench) -> None:
+    """No message id, but a correlation id."""
+    for _ in range(2):
+        await bench.inbox.once(job(None), bench.succeeding())
+
+    assert bench.runs == 1
+
+
+async def test_a_job_without_any_id_runs_each_time_and_says_so(bench: Bench) -> None:
+    """Plain at-least-once; acked only if somebody heard of it."""
+    for _ in range(2):
+        outcome = await bench.inbox.once(job(None, correlation_id=None), bench.succeeding())
+        assert isinstance(outcome.settlement, AckIfReplied)
+
+    assert [standing.warnings for standing in bench.standings] == [[UNPROTECTED_WARNING]] * 2
+
+
+async def test_a_job_without_reply_to_keeps_its_result(bench: Bench) -> None:
+    """``get_result`` finds it."""
+    outcome = await bench.inbox.once(job(reply_to=None), bench.succeeding())
+    kept = await bench.store.get_result("job-1")
+
+    assert (outcome.reply, outcome.settlement) == (None, Ack())
+    assert kept is not None
+    assert json.loads(kept.reply)["success"]
+
+
+async def test_the_first_success_wins(bench: Bench) -> None:
+    """Whoever loses sends the bytes of the winner."""
+
+    async def overtaken(one: Job, standing: Standing) -> StoredOutcome:
+        winner = bench.inbox.success(one, {"by": "the other"})
+        assert standing.ticket is not None
+        await bench.store.finish(standing.ticket, token="another", outcome=winner, spent=Spent(), ttl_ms=DAY_MS)
+        return await bench.inbox.keep(one, standing, {"by": "me"})
+
+    outcome = await bench.inbox.once(job(), overtaken)
+
+    assert json.loads(body_of(outcome))["result"] == {"by": "the other"}
+
+
+async def test_an_error_loses_to_a_success_of_another(bench: Bench) -> None:
+    """Paid work is never thrown away."""
+
+    async def overtaken(one: Job, standing: Standing) -> StoredOutcome:
+        assert standing.ticket is not None
+        winner = bench.inbox.success(one, {"by": "the other"})
+        await bench.store.finish(standing.ticket, token="another", outcome=winner, spent=Spent(), ttl_ms=DAY_MS)
+        raise OutputInvalidError("mine was bad")
+
+    outcome = await bench.inbox.once(job(), overtaken)
+
+    assert (outcome.code, outcome.settlement) == ("ok", Ack())
+
+
+# Not mine
+
+
+async def test_other_content_under_the_same_id_is_a_conflict(bench: Bench) -> None:
+    """It is refused, and what is stored stays."""
+    first = await bench.inbox.once(job(number=1), bench.succeeding())
+    with pytest.raises(IdempotencyConflictError):
+        await bench.inbox.once(job(number=2), bench.succeeding())
+
+    assert (await bench.inbox.once(job(number=1), bench.succeeding())).reply == first.reply
+
+
+async def test_a_job_that_runs_elsewhere_waits_on_the_shortest_step(bench: Bench, tmp_path: Path) -> None:
+    """That is no attempt."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(one: Job, standing: Standing) -> StoredOutcome:
+        entered.set()
+        await go_on.wait()
+        return await bench.inbox.keep(one, standing, {})
+
+    running = asyncio.create_task(bench.inbox.once(job(), slow))
+    await entered.wait()
+    async with open_store(tmp_path, worker_id="worker-2") as other_store:
+        other = Bench(other_store)
+        outcome = await other.inbox.once(job(trail=Trail(attempts=1, waits=2)), other.succeeding())
+    go_on.set()
+    await running
+
+    assert (outcome.reply, outcome.code, other.runs) == (None, "delayed", 0)
+    assert outcome.settlement == Delay(1_000, Trail(attempts=1, waits=3, first_delivered_ms=other.clock.now_ms))
+
+
+# Trouble that may pass
+
+
+@pytest.mark.parametrize("error", [LMRateLimitedError, LMTimeoutError, LMUnavailableError, LMAuthError])
+async def test_lm_trouble_that_may_pass_waits_on_the_ladder_unanswered(bench: Bench, error: type[WorkerError]) -> None:
+    """The copy carries the attempt and the time of the first delivery."""
+    outcome = await bench.inbox.once(job(), bench.failing(error("trouble")))
+    trail = again(outcome)
+
+    assert (outcome.reply, outcome.code) == (None, "delayed")
+    assert (trail.attempts, trail.waits) == (1, 0)
+    assert trail.first_delivered_ms is not None
+
+
+async def test_each_attempt_waits_one_step_longer(bench: Bench) -> None:
+    """Attempts are counted in the row, not in the message."""
+    steps = []
+    for _ in range(4):
+        outcome = await bench.inbox.once(job(), bench.failing(LMUnavailableError("down")))
+        assert isinstance(outcome.settlement, Delay)
+        steps.append(outcome.settlement.delay_ms)
+
+    assert steps == [1_000, 5_000, 30_000, 120_000]
+    assert [standing.attempts for standing in bench.standings] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("retry_after_ms", "step_ms"), [(None, 1_000), (0, 1_000), (1_000, 1_000), (1_001, 5_000), (90_000, 120_000)]
+)
+async def test_the_providers_hint_picks_the_step_that_is_not_shorter(
+    bench: Bench, retry_after_ms: int | None, step_ms: int
+) -> None:
+    """``retry_after`` in milliseconds."""
+    error = LMRateLimitedError("slow down", retry_after_ms=retry_after_ms)
+    outcome = await bench.inbox.once(job(), bench.failing(error))
+
+    assert isinstance(outcome.settlement, Delay)
+    assert outcome.settlement.delay_ms == step_ms
+
+
+async def test_calls_and_cost_add_up_over_the_deliveries(bench: Bench) -> None:
+    """The budget covers them all together."""
+    await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=2))
+    await bench.inbox.once(job(), bench.succeeding(calls=3))
+
+    assert bench.standings[1].meter.to_json()["lm_calls"] == 5
+    assert bench.standings[1].meter.to_json()["cost_usd"] == pytest.approx(2.5)
+    assert bench.standings[1].attempts_now == 2
+
+
+async def test_calls_of_earlier_deliveries_count_against_the_budget(store: Store) -> None:
+    """Two of three are gone."""
+    bench = Bench(store, max_lm_calls=3)
+    await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=2))
+    outcome = await bench.inbox.once(job(), bench.succeeding(calls=2))
+
+    assert (outcome.code, type(outcome.settlement)) == (BudgetExceededError.code, DeadLetter)
+
+
+def _ended(outcome: Outcome, code: str) -> dict[str, Any]:
+    """Check that a job ended with an error and a dead letter; return the error's detail."""
+    body = json.loads(body_of(outcome))
+    assert isinstance(outcome.settlement, DeadLetter)
+    assert (outcome.code, outcome.settlement.letter.code, body["error_detail"]["code"]) == (code, code, code)
+    return dict(body["error_detail"])
+
+
+async def test_attempts_that_are_used_up_end_the_job_with_the_real_code(store: Store) -> None:
+    """Reply and dead letter."""
+    bench = Bench(store, max_attempts=2)
+    first = await bench.inbox.once(job(), bench.failing(LMRateLimitedError("slow down", retry_after_ms=700)))
+    outcome = await bench.inbox.once(job(), bench.failing(LMRateLimitedError("slow down", retry_after_ms=700)))
+    detail = _ended(outcome, "lm_rate_limited")
+
+    assert isinstance(first.settlement, Delay)
+    assert (detail["attempts"], detail["retry_after"], detail["recoverable"]) == (2, 700, True)
+
+
+async def test_a_hint_beyond_the_ladder_ends_the_job(bench: Bench) -> None:
+    """Nothing on the broker waits that long."""
+    error = LMRateLimitedError("tomorrow", retry_after_ms=3_600_001)
+
+    assert _ended(await bench.inbox.once(job(), bench.failing(error)), "lm_rate_limited")["retry_after"] == 3_600_001
+
+
+@pytest.mark.parametrize(("age_ms", "is_ended"), [(7_199_000, False), (7_199_001, True)])
+async def test_a_job_that_would_grow_too_old_ends_now(bench: Bench, age_ms: int, is_ended: bool) -> None:
+    """The age counts from the first delivery, the next step included."""
+    trail = Trail(first_delivered_ms=bench.clock.now_ms - age_ms)
+    outcome = await bench.inbox.once(job(trail=trail), bench.failing(LMUnavailableError("down")))
+
+    assert isinstance(outcome.settlement, DeadLetter if is_ended else Delay)
+
+
+@pytest.mark.parametrize(("left_ms", "is_ended"), [(1_000, False), (999, True)])
+async def test_a_job_that_would_pass_its_deadline_ends_now(bench: Bench, left_ms: int, is_ended: bool) -> None:
+    """The caller hears the real reason while it still listens."""
+    headers = {"x-dspex-deadline": bench.clock.now_ms + left_ms}
+    outcome = await bench.inbox.once(job(headers=headers), bench.failing(LMTimeoutError("slow")))
+
+    assert isinstance(outcome.settlement, DeadLetter if is_ended else Delay)
+
+
+async def test_the_time_of_the_first_delivery_is_kept_over_copies(bench: Bench) -> None:
+    """Otherwise a job would never grow old."""
+    first = again(await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"))))
+    bench.clock.now_ms += 5_000
+    second = again(await bench.inbox.once(job(trail=first), bench.failing(LMUnavailableError("down"))))
+
+    assert second.first_delivered_ms == first.first_delivered_ms
+
+
+async def test_a_job_without_a_row_counts_its_attempts_in_the_message(bench: Bench) -> None:
+    """There is nowhere else."""
+    bare: dict[str, Any] = {"correlation_id": None}
+    first = again(await bench.inbox.once(job(None, **bare), bench.failing(LMUnavailableError("down"))))
+    second = await bench.inbox.once(job(None, trail=first, **bare), bench.failing(LMUnavailableError("down")))
+
+    assert (first.attempts, again(second).attempts) == (1, 2)
+
+
+# Errors that stay
+
+
+async def test_a_failed_run_is_stored_answered_and_dead_lettered(bench: Bench) -> None:
+    """The dead letter is repeated until it was confirmed once, then only the reply."""
+    first = await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
+    bench.clock.now_ms += 1_000
+    unconfirmed = await bench.inbox.once(job(), bench.succeeding())
+    assert first.on_settled is not None
+    await first.on_settled()
+    confirmed = await bench.inbox.once(job(), bench.succeeding())
+
+    _ended(first, "output_invalid")
+    assert (unconfirmed.reply, unconfirmed.settlement) == (first.reply, first.settlement)
+    assert (confirmed.reply, confirmed.settlement) == (first.reply, Ack())
+    assert bench.runs == 1
+
+
+async def test_a_bug_ends_as_internal_without_details(bench: Bench) -> None:
+    """They are in the log only."""
+    outcome = await bench.inbox.once(job(), bench.failing(KeyError("secret detail")))
+
+    assert "secret detail" not in json.dumps(_ended(outcome, "internal"))
+
+
+async def test_a_letter_fits_into_a_header(bench: Bench) -> None:
+    """Our own header values stay below 1 KiB."""
+    outcome = await bench.inbox.once(job(), bench.failing(OutputInvalidError("ö" * 5_000)))
+
+    assert isinstance(outcome.settlement, DeadLetter)
+    assert len(outcome.settlement.letter.message.encode()) <= 1_024
+
+
+# Refusals
+
+
+async def test_a_free_refusal_is_raised_and_forgotten(bench: Bench) -> None:
+    """A corrected job may come back under the same id."""
+    with pytest.raises(InvalidInputsError):
+        await bench.inbox.once(job(number=1), bench.failing(InvalidInputsError("no"), calls=0))
+    outcome = await bench.inbox.once(job(number=2), bench.succeeding())
+
+    assert outcome.code == "ok"
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+async def test_a_refusal_after_a_run_that_cost_is_kept(bench: Bench, generation: int) -> None:
+    """Repeated byte for byte, under the same message id."""
+    if generation == 0:
+        await bench.inbox.once(job(), bench.failing(LMUnavailableError("down")))
+    else:
+        await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
+    trail = Trail(generation=generation)
+    first = await _outcome_of(bench, job(trail=trail), bench.failing(ProgramExistsError("p"), calls=0))
+    bench.clock.now_ms += 1_000
+    second = await bench.inbox.once(job(trail=trail), bench.succeeding())
+
+    assert bench.runs == 2
+    assert second.code == "program_exists"
+    assert first is not None
+    assert second.reply == first.reply
+
+
+async def _outcome_of(bench: Bench, one: Job, run: Run) -> Outcome | None:
+    try:
+        return await bench.inbox.once(one, run)
+    except WorkerError:
+        return None
+
+
+async def test_a_refusal_in_the_middle_of_a_run_that_cost_is_kept(bench: Bench) -> None:
+    """Every error after an LM call is stored."""
+    await _outcome_of(bench, job(), bench.failing(InvalidInputsError("late"), calls=1))
+
+    assert await bench.store.get_result("job-1") is not None
+
+
+async def test_an_expired_job_is_never_started(bench: Bench) -> None:
+    """Nor is its row kept."""
+    headers = {"x-dspex-deadline": bench.clock.now_ms - 1}
+    with pytest.raises(ExpiredError):
+        await bench.inbox.once(job(headers=headers), bench.succeeding())
+
+    assert bench.runs == 0
+    assert await bench.store.get_result("job-1") is None
+
+
+async def test_a_job_at_its_deadline_still_starts(bench: Bench) -> None:
+    """Past it, not at it."""
+    headers = {"x-dspex-deadline": bench.clock.now_ms}
+
+    assert (await bench.inbox.once(job(headers=headers), bench.succeeding())).code == "ok"
+
+
+async def test_a_stored_reply_is_repeated_past_the_deadline(bench: Bench) -> None:
+    """It was paid for."""
+    headers = {"x-dspex-deadline": bench.clock.now_ms + 10}
+    await bench.inbox.once(job(headers=headers), bench.succeeding())
+    bench.clock.now_ms += 60_000
+
+    assert (await bench.inbox.once(job(headers=headers), bench.succeeding())).code == "ok"
+
+
+async def test_an_unknown_program_is_waited_for_once(bench: Bench) -> None:
+    """Another worker may still be at it; one hop, which is no attempt."""
+    first = await bench.inbox.once(job(), bench.failing(ProgramNotFoundError("p"), calls=0))
+    trail = again(first)
+
+    assert isinstance(first.settlement, Delay)
+    assert (first.settlement.delay_ms, trail.attempts, trail.waits) == (1_000, 0, 1)
+    with pytest.raises(ProgramNotFoundError):
+        await bench.inbox.once(job(trail=trail), bench.failing(ProgramNotFoundError("p"), calls=0))
+
+
+async def test_a_program_that_appeared_meanwhile_is_used(bench: Bench) -> None:
+    """The row waits; it is no conflict and no attempt."""
+    trail = again(await bench.inbox.once(job(), bench.failing(ProgramNotFoundError("p"), calls=0)))
+    outcome = await bench.inbox.once(job(trail=trail), bench.succeeding())
+
+    assert (outcome.code, bench.standings[1].attempts) == ("ok", 0)
+
+
+# Generations
+
+
+async def test_a_replay_runs_a_failed_job_anew(bench: Bench) -> None:
+    """Counters begin at 0, and the reply has an id of its own."""
+    failed = await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad"), calls=3))
+    replayed = await bench.inbox.once(job(number=2, trail=Trail(generation=1)), bench.succeeding())
+
+    assert (replayed.code, replayed.settlement, bench.runs) == ("ok", Ack(), 2)
+    assert (bench.standings[1].attempts, bench.standings[1].meter.calls) == (0, 1)
+    assert failed.reply is not None
+    assert replayed.reply is not None
+    assert replayed.reply.message_id != failed.reply.message_id
+    assert replayed.reply.headers["x-dspex-generation"] == 1
+
+
+async def test_a_replay_never_runs_a_success_again(bench: Bench) -> None:
+    """Its reply is sent again."""
+    first = await bench.inbox.once(job(), bench.succeeding())
+    replayed = await bench.inbox.once(job(trail=Trail(generation=1)), bench.succeeding())
+
+    assert bench.runs == 1
+    assert (body_of(replayed), replayed.settlement) == (body_of(first), Ack())
+
+
+async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -> None:
+    """Nor is it a conflict, whatever its content."""
+    await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
+    replayed = await bench.inbox.once(job(number=2, trail=Trail(generation=1)), bench.succeeding())
+    straggler = await bench.inbox.once(job(), bench.succeeding())
+
+    assert bench.runs == 2
+    assert (body_of(straggler), straggler.settlement) == (body_of(replayed), Ack())
+
+
+# Cancellation and a store that is down
+
+
+async def test_a_run_that_the_drain_cut_off_gives_its_claim_back(bench: Bench, tmp_path: Path) -> None:
+    """No attempt, no crash, at once free for others."""
+    entered = asyncio.Event()
+
+    async def endless(one: Job, standing: Standing) -> StoredOutcome:
+        standing.meter.begin()
+        entered.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    running = asyncio.create_task(bench.inbox.once(job(), endless))
+    await entered.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with open_store(tmp_path, worker_id="worker-2") as other_store:
+        other = Bench(other_store)
+        outcome = await other.inbox.once(job(), other.succeeding())
+
+    assert (outcome.code, other.standings[0].attempts) == ("ok", 0)
+    assert other.standings[0].meter.calls_before == 1
+
+
+class _Unsteady:
+    """A store that is down for the first calls of each method."""
+
+    def __init__(self, store: Store, *, failures: int) -> None:
+        self._store = store
+        self._failures = failures
+        self.failed: dict[str, int] = {}
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        real = getattr(self._store, name)
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            if self.failed.get(name, 0) < self._failures:
+                self.failed[name] = self.failed.get(name, 0) + 1
+                raise StoreUnavailableError("down")
+            return await real(*args, **kwargs)
+
+        return call
+
+
+async def test_a_store_that_is_down_holds_the_job_until_it_is_up(store: Store) -> None:
+    """Nothing runs unprotected, and nothing that was paid for is lost."""
+    unsteady = _Unsteady(store, failures=1)
+    bench = Bench(unsteady)  # type: ignore[arg-type]
+    outcome = await bench.inbox.once(job(), bench.succeeding())
+
+    assert (outcome.code, bench.runs) == ("ok", 1)
+    assert unsteady.failed == {"claim": 1, "finish": 1}
+
+
+async def test_a_store_that_is_down_does_not_stop_a_cancelled_run(store: Store) -> None:
+    """The lease frees the claim."""
+    bench = Bench(store)
+
+    async def cancelled(one: Job, standing: Standing) -> StoredOutcome:
+        bench.inbox._store = _Unsteady(store, failures=9)  # type: ignore[assignment]
+        raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await bench.inbox.once(job(), cancelled)
+
+
+async def test_only_a_store_that_is_down_is_asked_again() -> None:
+    """Any other fault is somebody's to see."""
+    calls = []
+
+    async def broken() -> None:
+        calls.append(1)
+        raise KeyError
+
+    with pytest.raises(KeyError):
+        await steadily(broken)
+
+    assert calls == [1]
+
+
+async def test_results_live_as_long_as_the_setting_says(store: Store) -> None:
+    """In milliseconds."""
+    assert Bench(store, max_age_seconds=1, result_ttl_seconds=2).inbox.ttl_ms == 2_000

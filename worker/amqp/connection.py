@@ -1,0 +1,222 @@
+"""Connect to the broker, and notice when it is gone.
+
+Plain connections, not aio-pika's robust ones: consuming here must be paused, watched and resumed, and a copy must be
+published again under our own rules, so a second recovery in the background would only be in the way. A `Link`
+connects again when it is asked for a connection and the last one is lost; who asks also restores what stood on it.
+Channels are aiormq's, the layer below aio-pika: its own would restore consumers behind our back, and its message
+objects cost as much again as the rest of a delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import cast
+
+import aio_pika
+import structlog
+from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
+from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
+from pamqp.common import FieldTable
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
+from yarl import URL
+
+from worker.amqp import shortstr
+from worker.amqp.errors import ConnectionLostError
+
+HEARTBEAT_SECONDS = 10
+CONNECT_SECONDS = 15.0
+RPC_SECONDS = 10.0
+# What aiormq raises when the other side is gone or does not answer.
+LOSSES = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, EOFError)
+
+_log = structlog.get_logger(__name__)
+
+
+async def connect(url: str, *, name: str) -> AbstractConnection:
+    """Open one connection that reads any property a publisher may send.
+
+    ``amqps`` verifies the broker's certificate. The heartbeat is 10 seconds unless the URL names another one.
+
+    Args:
+        url: ``amqp://`` or ``amqps://`` URL.
+        name: Shown in RabbitMQ's management page.
+
+    Raises:
+        OSError, aiormq.exceptions.AMQPError: The broker cannot be reached, or refuses.
+    """
+    shortstr.install()
+    # Each failed attempt is reported here or by the caller; aiormq would add a line of its own.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+    address = URL(url)
+    if "heartbeat" not in address.query:
+        address = address.update_query(heartbeat=str(HEARTBEAT_SECONDS))
+    properties: FieldTable = {"connection_name": name, "product": "dspex-worker"}
+    return await aio_pika.connect(address, client_properties=properties, timeout=CONNECT_SECONDS)
+
+
+def user_of(url: str) -> str:
+    """Return the broker user that a URL logs in as."""
+    return URL(url).user or "guest"
+
+
+def mask_url(url: str) -> str:
+    """Return a URL that may be logged: without its password."""
+    address = URL(url)
+    return str(address.with_password("***") if address.password else address)
+
+
+def is_open(connection: AbstractConnection) -> bool:
+    """Tell whether a connection can be used now."""
+    transport = connection.transport
+    return transport is not None and not transport.connection.is_closed
+
+
+async def open_channel(connection: AbstractConnection, *, has_confirms: bool = False) -> Channel:
+    """Open a channel.
+
+    Raises:
+        ConnectionLostError: The connection is gone.
+    """
+    with losses():
+        transport = connection.transport
+        if transport is None:
+            raise ChannelInvalidStateError("The connection is closed")
+        channel = await transport.connection.channel(
+            publisher_confirms=has_confirms, on_return_raises=False, timeout=RPC_SECONDS
+        )
+    return cast("Channel", channel)
+
+
+@asynccontextmanager
+async def scratch_channel(connection: AbstractConnection, *, has_confirms: bool = False) -> AsyncIterator[Channel]:
+    """Open a channel for a step that the broker may answer by closing it."""
+    channel = await open_channel(connection, has_confirms=has_confirms)
+    try:
+        yield channel
+    finally:
+        await close_quietly(channel)
+
+
+async def close_quietly(channel: Channel) -> None:
+    """Close a channel; one that is already gone is closed enough."""
+    with suppress(ConnectionLostError), losses():
+        await channel.close()
+
+
+async def ready(connection: AbstractConnection) -> None:
+    """Wait until the broker takes publishes: it blocks publishers during a memory or disk alarm."""
+    if connection.transport is not None:
+        await connection.transport.ready()
+
+
+def is_blocked(connection: AbstractConnection) -> bool:
+    """Tell whether the broker has blocked this connection by a memory or disk alarm."""
+    if connection.transport is None:
+        return False
+    waiting = connection.transport.connection.ready()
+    try:
+        waiting.send(None)
+    except StopIteration:
+        return False
+    waiting.close()
+    return True
+
+
+@contextmanager
+def losses(*passing: type[Exception]) -> Iterator[None]:
+    """Turn every way in which aiormq tells of a loss into one error.
+
+    aiormq ends whoever waits on a closed channel with the error of the closing, and that may be a CancelledError
+    which nobody asked for; a true cancellation of the caller stays one.
+
+    Args:
+        passing: Errors that are an answer here, not a loss. A nack of a publish always is.
+
+    Raises:
+        ConnectionLostError: Connection, channel or answer was lost.
+    """
+    task = asyncio.current_task()
+    cancelled_before = task.cancelling() if task else 0
+    try:
+        yield
+    except asyncio.CancelledError as error:
+        if task is None or task.cancelling() > cancelled_before:
+            raise
+        raise ConnectionLostError("The broker closed the channel") from error
+    except LOSSES as error:
+        if isinstance(error, (DeliveryError, *passing)):
+            raise
+        raise ConnectionLostError(f"{type(error).__name__}: {error}") from error
+    except Exception as error:
+        # A channel that closes without a reason ends its waiters with a bare Exception.
+        if type(error) is Exception:
+            raise ConnectionLostError("The connection was closed") from error
+        raise
+
+
+class Link:
+    """A connection that is opened again whenever it is needed and lost.
+
+    Attempt *n* waits U(0, min(4, 0.25 · 2**n)) seconds, for ever: a broker that is away is no reason for a worker to
+    end, and many workers must not come back at the same moment.
+    """
+
+    def __init__(self, url: str, *, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: AbstractConnection | None = None
+        self._lock = asyncio.Lock()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a live connection."""
+        return self._connection is not None and is_open(self._connection)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker holds back what is published here."""
+        return self._connection is not None and is_blocked(self._connection)
+
+    async def connection(self) -> AbstractConnection:
+        """Return a live connection, however long it takes to get one."""
+        async with self._lock:
+            if self._connection is None or not is_open(self._connection):
+                await self._discard()
+                self._connection = await self._connect()
+            return self._connection
+
+    async def close(self) -> None:
+        """Close the connection; the broker takes back what is not settled on it."""
+        async with self._lock:
+            await self._discard()
+
+    async def _connect(self) -> AbstractConnection:
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(ConnectionLostError),
+            wait=wait_random_exponential(multiplier=0.25, max=4),
+            before_sleep=self._report,
+        )
+        return await retrying(self._connect_once)
+
+    async def _connect_once(self) -> AbstractConnection:
+        with losses():
+            return await connect(self._url, name=self._name)
+
+    async def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(ConnectionLostError), losses():
+                await connection.close()
+
+    def _report(self, state: RetryCallState) -> None:
+        error = state.outcome.exception() if state.outcome else None
+        _log.warning(
+            "cannot reach the broker, trying again",
+            broker=mask_url(self._url),
+            attempt=state.attempt_number,
+            reason=str(error),
+        )

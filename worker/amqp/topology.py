@@ -1,0 +1,257 @@
+"""Queues, exchanges and bindings of one namespace, as a value; `declare` only sends it.
+
+==========================  ==========================================================================================
+name                        what it is
+==========================  ==========================================================================================
+``<ns>``                    direct exchange; keys ``create``, ``execute``, ``control``
+``<ns>.<lane>``             work queue: quorum, delivery limit 100 as the last net, at-least-once to ``<ns>.dead``
+``<ns>.dead``               direct exchange; the key is the work queue's name
+``<ns>.<lane>.dead``        dead letters: quorum, no TTL, bounded in bytes, refuses what does not fit
+``<ns>.delay.<ms>``         one step of the ladder: fanout exchange and quorum queue with a TTL, back to the work
+                            queue by the message's own routing key
+==========================  ==========================================================================================
+
+A work queue never dead-letters into the ladder: RabbitMQ drops a message on a dead-letter cycle without a reject.
+
+See Also:
+    docs/RELIABILITY.md: each argument's reason, measured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+
+from worker.amqp.connection import RPC_SECONDS, close_quietly, losses, open_channel, scratch_channel
+from worker.amqp.errors import TopologyError
+from worker.message import LANES, Lane
+
+DEFAULT_DELAYS_MS = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
+DEFAULT_DEAD_LETTER_MAX_BYTES = 1024**3
+# The last net only: -1 loses the message at its first nack on RabbitMQ 3.10.
+WORK_DELIVERY_LIMIT = 100
+# A look at a dead letter counts as a delivery, and over the limit it would be dropped.
+DEAD_DELIVERY_LIMIT = 1_000_000_000
+
+_AT_LEAST_ONCE = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+_DIFFERENCE = re.compile(
+    r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>[^']*)'.*?: "
+    r"received (?P<want>none|the value '[^']*'|'[^']*').*? but current is (?P<have>none|the value '[^']*'|'[^']*')",
+    re.DOTALL,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable exchange; ``kind`` is ``direct`` or ``fanout``."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue with its exact arguments; another value of any of them is another queue to RabbitMQ."""
+
+    name: str
+    arguments: Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """``exchange`` sends what carries ``routing_key`` to ``queue``."""
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All names and arguments of a namespace.
+
+    Attributes:
+        namespace: First part of every name.
+        delays_ms: Steps of the delay ladder in milliseconds, ascending.
+        dead_letter_max_bytes: Bound of each dead-letter queue.
+    """
+
+    namespace: str
+    delays_ms: tuple[int, ...] = DEFAULT_DELAYS_MS
+    dead_letter_max_bytes: int = DEFAULT_DEAD_LETTER_MAX_BYTES
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        namespace: str,
+        delays_ms: Iterable[int] = DEFAULT_DELAYS_MS,
+        dead_letter_max_bytes: int = DEFAULT_DEAD_LETTER_MAX_BYTES,
+    ) -> Topology:
+        """Build the topology of a namespace."""
+        return cls(namespace, tuple(delays_ms), dead_letter_max_bytes)
+
+    @property
+    def exchange(self) -> str:
+        """The exchange that senders may use in place of the default one."""
+        return self.namespace
+
+    @property
+    def dead_exchange(self) -> str:
+        """Where work queues dead-letter to."""
+        return f"{self.namespace}.dead"
+
+    def work_queue(self, lane: Lane) -> str:
+        """Return the name of a lane's work queue."""
+        return f"{self.namespace}.{lane}"
+
+    def dead_queue(self, lane: Lane) -> str:
+        """Return the name of a lane's dead-letter queue."""
+        return f"{self.namespace}.{lane}.dead"
+
+    def delay_name(self, delay_ms: int) -> str:
+        """Return the name of a ladder step, of its exchange and its queue alike."""
+        return f"{self.namespace}.delay.{delay_ms}"
+
+    def replay_lock(self, queue: str) -> str:
+        """Return the name of the exclusive queue that a replay of ``queue`` holds."""
+        return f"{self.namespace}.replay-lock.{queue.removeprefix(self.namespace + '.')}"
+
+    @property
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """Every exchange."""
+        delays = (Exchange(self.delay_name(delay), "fanout") for delay in self.delays_ms)
+        return (Exchange(self.exchange, "direct"), Exchange(self.dead_exchange, "direct"), *delays)
+
+    @property
+    def queues(self) -> tuple[Queue, ...]:
+        """Every queue with its arguments."""
+        lanes = (queue for lane in LANES for queue in (self._dead(lane), self._work(lane)))
+        return (*lanes, *(self._delay(delay) for delay in self.delays_ms))
+
+    @property
+    def bindings(self) -> tuple[Binding, ...]:
+        """Every binding."""
+        work = (Binding(self.work_queue(lane), self.exchange, lane) for lane in LANES)
+        dead = (Binding(self.dead_queue(lane), self.dead_exchange, self.work_queue(lane)) for lane in LANES)
+        names = (self.delay_name(delay) for delay in self.delays_ms)
+        return (*work, *dead, *(Binding(name, name, "") for name in names))
+
+    def _work(self, lane: Lane) -> Queue:
+        return _quorum(
+            self.work_queue(lane),
+            {
+                "x-delivery-limit": WORK_DELIVERY_LIMIT,
+                "x-dead-letter-exchange": self.dead_exchange,
+                "x-dead-letter-routing-key": self.work_queue(lane),
+                **_AT_LEAST_ONCE,
+            },
+        )
+
+    def _dead(self, lane: Lane) -> Queue:
+        return _quorum(
+            self.dead_queue(lane),
+            {
+                "x-delivery-limit": DEAD_DELIVERY_LIMIT,
+                "x-max-length-bytes": self.dead_letter_max_bytes,
+                "x-overflow": "reject-publish",
+            },
+        )
+
+    def _delay(self, delay_ms: int) -> Queue:
+        arguments: dict[str, str | int] = {"x-message-ttl": delay_ms, "x-dead-letter-exchange": "", **_AT_LEAST_ONCE}
+        return _quorum(self.delay_name(delay_ms), arguments)
+
+
+async def declare(topology: Topology, connection: AbstractConnection) -> None:
+    """Declare everything; what is already there must match to the letter.
+
+    Everything is tried before anything is reported, each on a channel that the broker may close.
+
+    Raises:
+        TopologyError: Something differs or may not be declared; one sentence a line: queue, argument, have, want, mend.
+        ConnectionLostError: The connection was lost on the way.
+    """
+    problems: list[str] = []
+    channel = await open_channel(connection)
+    items: list[Exchange | Queue | Binding] = [*topology.exchanges, *topology.queues, *topology.bindings]
+    for item in items:
+        if problems and isinstance(item, Binding):
+            break
+        try:
+            with losses(ChannelPreconditionFailed, ChannelAccessRefused):
+                await _send(item, channel)
+        except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+            problems.append(_sentence(str(error)))
+            channel = await open_channel(connection)
+    await close_quietly(channel)
+    if problems:
+        raise TopologyError("\n".join(problems))
+
+
+async def remove(topology: Topology, connection: AbstractConnection) -> None:
+    """Delete every queue and exchange of a namespace with all messages in them; meant for throw-away namespaces."""
+    async with scratch_channel(connection) as channel:
+        with losses():
+            await _delete_all(topology, channel)
+
+
+async def _delete_all(topology: Topology, channel: Channel) -> None:
+    for queue in topology.queues:
+        await channel.queue_delete(queue.name, timeout=RPC_SECONDS)
+    for exchange in topology.exchanges:
+        await channel.exchange_delete(exchange.name, timeout=RPC_SECONDS)
+
+
+async def count_consumers(connection: AbstractConnection, queue: str) -> int | None:
+    """Return how many consumers a queue has, or None where there is no such queue."""
+    depth = await measure(connection, queue)
+    return None if depth is None else depth[1]
+
+
+async def measure(connection: AbstractConnection, queue: str) -> tuple[int, int] | None:
+    """Return the ready messages and the consumers of a queue, or None where there is no such queue."""
+    async with scratch_channel(connection) as channel:
+        try:
+            with losses(ChannelNotFoundEntity):
+                found = await channel.queue_declare(queue, passive=True, timeout=RPC_SECONDS)
+        except ChannelNotFoundEntity:
+            return None
+    return int(found.message_count or 0), int(found.consumer_count or 0)
+
+
+def _quorum(name: str, arguments: Mapping[str, str | int]) -> Queue:
+    return Queue(name, {"x-queue-type": "quorum", **arguments})
+
+
+async def _send(item: Exchange | Queue | Binding, channel: Channel) -> None:
+    match item:
+        case Exchange(name, kind):
+            await channel.exchange_declare(name, exchange_type=kind, durable=True, timeout=RPC_SECONDS)
+        case Queue(name, arguments):
+            await channel.queue_declare(name, durable=True, arguments=dict(arguments), timeout=RPC_SECONDS)
+        case Binding(queue, exchange, key):
+            await channel.queue_bind(queue, exchange, routing_key=key, timeout=RPC_SECONDS)
+
+
+def _sentence(reply_text: str) -> str:
+    """Say what differs and how to mend it."""
+    found = _DIFFERENCE.search(reply_text)
+    if found is None:
+        return f"The broker refuses a part of the topology: {reply_text}"
+    argument, kind, name = found["argument"], found["kind"], found["name"]
+    have, want = (_value(found[side]) for side in ("have", "want"))
+    return f"The {kind} {name} has {argument} = {have}, this worker wants {want}. {_mend(kind)}"
+
+
+def _value(text: str) -> str:
+    return text.removeprefix("the value ").strip("'")
+
+
+def _mend(kind: str) -> str:
+    return f"Empty the {kind}, delete it and start the worker again, or use another DSPEX_NAMESPACE."

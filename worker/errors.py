@@ -1,0 +1,311 @@
+"""Every error a job can end in, as one tree.
+
+::
+
+    WorkerError
+    ├─ RefusedError                  the job was wrong; it cost no LM call
+    │  ├─ InvalidJSONError           invalid_json
+    │  ├─ BodyTooLargeError          body_too_large
+    │  ├─ InvalidRequestError        invalid_request
+    │  ├─ UnknownCommandError        unknown_command
+    │  ├─ NotPermittedError          not_permitted
+    │  ├─ DynamicSignaturesOffError  dynamic_signatures_off
+    │  ├─ DefinitionError            a signature or program definition
+    │  │  ├─ InvalidSignatureError         invalid_signature
+    │  │  ├─ InvalidFieldNameError         invalid_field_name
+    │  │  ├─ UnknownTypeError              unknown_type
+    │  │  ├─ InvalidConstraintError        invalid_constraint
+    │  │  └─ UnsupportedProgramTypeError   unsupported_program_type
+    │  ├─ InvalidInputsError         invalid_inputs
+    │  ├─ ProgramNotFoundError       program_not_found
+    │  ├─ ProgramExistsError         program_exists
+    │  ├─ IdempotencyConflictError   idempotency_conflict
+    │  └─ ReplyToNotAllowedError     reply_to_not_allowed
+    ├─ ExpiredError                  expired
+    └─ RunError                      the job was right, and its run failed
+       ├─ TransientLMError           may pass: delayed on the broker, then again
+       │  ├─ LMRateLimitedError      lm_rate_limited
+       │  ├─ LMTimeoutError          lm_timeout
+       │  ├─ LMUnavailableError      lm_unavailable
+       │  └─ LMAuthError             lm_auth
+       ├─ LMInvalidRequestError      lm_invalid_request
+       ├─ ContextWindowExceededError context_window_exceeded
+       ├─ LMNotConfiguredError       lm_not_configured
+       ├─ OutputInvalidError         output_invalid
+       ├─ JobTimeoutError            timeout
+       ├─ BudgetExceededError        budget_exceeded
+       └─ InternalError              internal
+
+``str(error)`` is the reply's ``error`` string; DSPex matches on some of them, so the prefixes below are fixed.
+
+See Also:
+    docs/WIRE.md: the codes, the strings and what each one does to the message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a job, and where.
+
+    Attributes:
+        path: JSON pointer into the job's ``args``, e.g. ``/inputs/text`` or ``/signature/inputs/0/type``.
+        problem: What is wrong, as a short phrase: ``missing``, ``must be at most 1``.
+    """
+
+    path: str
+    problem: str
+
+
+class WorkerError(Exception):
+    """The root of every error that ends a job.
+
+    Attributes:
+        code: The wire code, fixed for each class.
+        recoverable: Whether the same job may succeed later without a change.
+        prefix: What stands before the reason in ``str(error)``.
+        reason: The sentence without the prefix.
+        field: The signature field concerned, or None.
+        problems: Every problem found, each with its place.
+        retry_after_ms: When a retry makes sense, in milliseconds from now, or None.
+        attempts: Runs that reached the LM, over all deliveries; set by the handler.
+    """
+
+    code: ClassVar[str] = "internal"
+    recoverable: ClassVar[bool] = False
+    prefix: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        field: str | None = None,
+        problems: Sequence[Problem] = (),
+        retry_after_ms: int | None = None,
+    ) -> None:
+        super().__init__(f"{self.prefix}{reason}")
+        self.reason = reason
+        self.field = field
+        self.problems = tuple(problems)
+        self.retry_after_ms = retry_after_ms
+        self.attempts = 0
+
+
+class RefusedError(WorkerError):
+    """The job itself is wrong. No LM was called; the same job will be refused again."""
+
+
+class InvalidJSONError(RefusedError):
+    """The body is not the strict JSON that the contract asks for."""
+
+    code = "invalid_json"
+
+
+class BodyTooLargeError(RefusedError):
+    """The body is larger than ``DSPEX_MAX_BODY_BYTES``."""
+
+    code = "body_too_large"
+
+
+class InvalidRequestError(RefusedError):
+    """The body is JSON, but not a request; or its properties contradict it."""
+
+    code = "invalid_request"
+
+
+class UnknownCommandError(RefusedError):
+    """No such command."""
+
+    code = "unknown_command"
+    prefix = "Unknown command: "
+
+
+class NotPermittedError(RefusedError):
+    """The command exists, and this worker does not allow it."""
+
+    code = "not_permitted"
+
+
+class DynamicSignaturesOffError(RefusedError):
+    """The sender insists on a declared signature while dynamic signatures are switched off."""
+
+    code = "dynamic_signatures_off"
+
+
+class DefinitionError(RefusedError):
+    """A signature or program definition cannot be accepted.
+
+    Attributes:
+        breaks_limit: True for faults that no fallback policy turns into a question-and-answer program
+            (not an object, too deep, too many fields, a constraint that this version does not enforce).
+    """
+
+    prefix = "Failed to create program: "
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        field: str | None = None,
+        problems: Sequence[Problem] = (),
+        breaks_limit: bool = False,
+    ) -> None:
+        super().__init__(reason, field=field, problems=problems)
+        self.breaks_limit = breaks_limit
+
+
+class InvalidSignatureError(DefinitionError):
+    """The definition has the wrong shape, no fields, too many fields, or cannot be parsed."""
+
+    code = "invalid_signature"
+
+
+class InvalidFieldNameError(DefinitionError):
+    """A field name is empty, too long, doubled, or holds a character that is not allowed."""
+
+    code = "invalid_field_name"
+
+
+class UnknownTypeError(DefinitionError):
+    """A type is spelled in no known way; the reason names the nearest one."""
+
+    code = "unknown_type"
+
+
+class InvalidConstraintError(DefinitionError):
+    """A constraint contradicts another one, its own type or the field's type."""
+
+    code = "invalid_constraint"
+
+
+class UnsupportedProgramTypeError(DefinitionError):
+    """``program_type`` is none that the worker runs."""
+
+    code = "unsupported_program_type"
+
+
+class InvalidInputsError(RefusedError):
+    """Inputs are missing or do not match what was declared."""
+
+    code = "invalid_inputs"
+
+
+class ProgramNotFoundError(RefusedError):
+    """No program has this id."""
+
+    code = "program_not_found"
+    prefix = "Program not found: "
+
+
+class ProgramExistsError(RefusedError):
+    """The id belongs to a program with another definition."""
+
+    code = "program_exists"
+
+    def __init__(self, program_id: str) -> None:
+        super().__init__(f"Program with ID '{program_id}' already exists")
+
+
+class IdempotencyConflictError(RefusedError):
+    """The same message id was used before with other content."""
+
+    code = "idempotency_conflict"
+
+
+class ReplyToNotAllowedError(RefusedError):
+    """``reply_to`` names a queue that replies may not go to."""
+
+    code = "reply_to_not_allowed"
+
+
+class ExpiredError(WorkerError):
+    """The caller's deadline passed before the job was started."""
+
+    code = "expired"
+
+
+class RunError(WorkerError):
+    """The job was accepted and its run failed."""
+
+    prefix = "Program execution failed: "
+
+
+class TransientLMError(RunError):
+    """LM trouble that may pass: the job waits on the broker and runs again."""
+
+    recoverable = True
+
+
+class LMRateLimitedError(TransientLMError):
+    """The provider asks to slow down; ``retry_after_ms`` is its own hint."""
+
+    code = "lm_rate_limited"
+
+
+class LMTimeoutError(TransientLMError):
+    """The LM did not answer within ``DSPEX_LM_TIMEOUT_SECONDS``."""
+
+    code = "lm_timeout"
+
+
+class LMUnavailableError(TransientLMError):
+    """No connection to the LM, or it answered with a server error."""
+
+    code = "lm_unavailable"
+
+
+class LMAuthError(TransientLMError):
+    """The provider refuses the key or the account. Recoverable: an operator mends it, the job is fine."""
+
+    code = "lm_auth"
+
+
+class LMInvalidRequestError(RunError):
+    """The provider refuses this very request."""
+
+    code = "lm_invalid_request"
+
+
+class ContextWindowExceededError(RunError):
+    """The prompt is longer than the model takes."""
+
+    code = "context_window_exceeded"
+
+
+class LMNotConfiguredError(RunError):
+    """No LM has this alias, or its configuration is incomplete."""
+
+    code = "lm_not_configured"
+    prefix = ""
+
+    def __init__(self, reason: str = "No LM is loaded.") -> None:
+        super().__init__(reason)
+
+
+class OutputInvalidError(RunError):
+    """The LM's answer does not match what was declared."""
+
+    code = "output_invalid"
+
+
+class JobTimeoutError(RunError):
+    """The job ran longer than it may."""
+
+    code = "timeout"
+
+
+class BudgetExceededError(RunError):
+    """The job would need more LM calls than it may make."""
+
+    code = "budget_exceeded"
+
+
+class InternalError(RunError):
+    """A fault of the worker; the details are in its log only."""
+
+    code = "internal"

@@ -1,0 +1,93 @@
+"""The wire contract: what arrives, what it means, and what goes back.
+
+A `Delivery` is what the broker gave; a `Job` is what the sender meant; an `Outcome` is the reply and the
+`Settlement` that a job ends in. Both hands share these types and nothing here knows AMQP or DSPy.
+
+See Also:
+    docs/WIRE.md: the contract in words.
+"""
+
+from worker.message.contract import (
+    CREATE_KEYS,
+    EXECUTE_KEYS,
+    CreateArgs,
+    ExecuteArgs,
+    Options,
+    ProgramConfig,
+    read_args,
+)
+from worker.message.delivery import (
+    HEADER_ATTEMPTS,
+    HEADER_DEADLINE,
+    HEADER_FIRST_DELIVERED,
+    HEADER_GENERATION,
+    HEADER_ORIGINAL_ROUTING_KEY,
+    HEADER_WAITS,
+    INTERNAL_HEADERS,
+    LANES,
+    Delivery,
+    Lane,
+    Trail,
+)
+from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
+from worker.message.outcome import (
+    Ack,
+    AckIfReplied,
+    DeadLetter,
+    Delay,
+    Leave,
+    Letter,
+    Outcome,
+    Reject,
+    Reply,
+    Settlement,
+    encode_error,
+    encode_success,
+    error_detail,
+    make_reply,
+)
+from worker.message.strict_json import canonical, dump, parse
+
+__all__ = [
+    "CREATE_KEYS",
+    "EXECUTE_KEYS",
+    "HEADER_ATTEMPTS",
+    "HEADER_DEADLINE",
+    "HEADER_FIRST_DELIVERED",
+    "HEADER_GENERATION",
+    "HEADER_ORIGINAL_ROUTING_KEY",
+    "HEADER_WAITS",
+    "INTERNAL_HEADERS",
+    "LANES",
+    "Ack",
+    "AckIfReplied",
+    "CreateArgs",
+    "DeadLetter",
+    "Delay",
+    "Delivery",
+    "ExecuteArgs",
+    "Job",
+    "Lane",
+    "Leave",
+    "Letter",
+    "Options",
+    "Outcome",
+    "ProgramConfig",
+    "Reject",
+    "Reply",
+    "Settlement",
+    "Trail",
+    "canonical",
+    "check_deadline",
+    "check_properties",
+    "check_reply_to",
+    "decode",
+    "dump",
+    "encode_error",
+    "encode_success",
+    "error_detail",
+    "make_reply",
+    "parse",
+    "read_args",
+    "request_id",
+]

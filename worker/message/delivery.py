@@ -1,0 +1,108 @@
+"""What the broker gave: body, properties, and the trail that our own copies carry."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Lane = Literal["create", "execute", "control"]
+LANES: tuple[Lane, ...] = ("create", "execute", "control")
+
+HEADER_DEADLINE = "x-dspex-deadline"
+HEADER_ATTEMPTS = "x-dspex-attempts"
+HEADER_WAITS = "x-dspex-waits"
+HEADER_FIRST_DELIVERED = "x-dspex-first-delivered"
+HEADER_GENERATION = "x-dspex-generation"
+HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
+INTERNAL_HEADERS = (
+    HEADER_ATTEMPTS,
+    HEADER_WAITS,
+    HEADER_FIRST_DELIVERED,
+    HEADER_GENERATION,
+    HEADER_ORIGINAL_ROUTING_KEY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """What earlier deliveries of the same job left behind.
+
+    Attributes:
+        attempts: Runs that reached the LM.
+        waits: Hops on the delay ladder that were no attempt.
+        first_delivered_ms: Unix milliseconds of the first delivery, or None on the first one.
+        generation: 0 at first; one more with every replay from a dead-letter queue.
+        original_routing_key: The publisher's routing key, kept over copies; None on the first delivery.
+    """
+
+    attempts: int = 0
+    waits: int = 0
+    first_delivered_ms: int | None = None
+    generation: int = 0
+    original_routing_key: str | None = None
+
+    @classmethod
+    def from_headers(cls, headers: Mapping[str, object]) -> Trail:
+        """Read the internal headers; one of the wrong type counts as absent."""
+        key = headers.get(HEADER_ORIGINAL_ROUTING_KEY)
+        return cls(
+            attempts=_count(headers, HEADER_ATTEMPTS) or 0,
+            waits=_count(headers, HEADER_WAITS) or 0,
+            first_delivered_ms=_count(headers, HEADER_FIRST_DELIVERED),
+            generation=_count(headers, HEADER_GENERATION) or 0,
+            original_routing_key=key if isinstance(key, str) else None,
+        )
+
+    def to_headers(self) -> dict[str, int | str]:
+        """Return the internal headers that a copy carries."""
+        headers: dict[str, int | str] = {
+            HEADER_ATTEMPTS: self.attempts,
+            HEADER_WAITS: self.waits,
+            HEADER_GENERATION: self.generation,
+        }
+        if self.first_delivered_ms is not None:
+            headers[HEADER_FIRST_DELIVERED] = self.first_delivered_ms
+        if self.original_routing_key is not None:
+            headers[HEADER_ORIGINAL_ROUTING_KEY] = self.original_routing_key
+        return headers
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One delivery from a work queue.
+
+    Attributes:
+        lane: Which work queue it came from.
+        body: As published.
+        reply_to: Queue for the reply, or None.
+        correlation_id: Copied to the reply, or None.
+        message_id: The idempotency key, or None.
+        content_type: As published, or None.
+        content_encoding: As published, or None.
+        headers: Header → value, as published; internal ones count only through ``trail``.
+        trail: From the internal headers, if their sender is trusted; else empty.
+        delivery_count: The broker's own count of earlier deliveries of this very message.
+        expires_in_ms: The publisher's ``expiration``, or None.
+        unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
+        is_oversized: Whether properties and headers leave no room for ours in one frame.
+    """
+
+    lane: Lane
+    body: bytes
+    reply_to: str | None = None
+    correlation_id: str | None = None
+    message_id: str | None = None
+    content_type: str | None = None
+    content_encoding: str | None = None
+    headers: Mapping[str, object] = field(default_factory=dict)
+    trail: Trail = field(default_factory=Trail)
+    delivery_count: int = 0
+    expires_in_ms: int | None = None
+    unreadable: tuple[str, ...] = ()
+    is_oversized: bool = False
+
+
+def _count(headers: Mapping[str, object], name: str) -> int | None:
+    value = headers.get(name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None

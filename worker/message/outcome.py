@@ -1,0 +1,181 @@
+"""How a job ends: the reply and what happens to the message.
+
+======================= ====================================================================
+Settlement              what the consumer does after the reply was published with a confirm
+======================= ====================================================================
+`Ack`                   ack
+`AckIfReplied`          ack if a reply was taken by the broker, else as `DeadLetter`
+`DeadLetter`            copy to the dead-letter queue, confirm, ack
+`Delay`                 copy to a step of the delay ladder, confirm, ack
+`Reject`                reject without a copy: the broker dead-letters the message as it is
+`Leave`                 nothing: the broker delivers it again
+======================= ====================================================================
+"""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.errors import Problem, WorkerError
+from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, Delivery, Trail
+from worker.message.strict_json import dump
+
+RequestId = str | int | float | None
+
+_IDS = uuid.uuid5(uuid.NAMESPACE_URL, "dspex-worker")
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """What a dead letter says about itself, in headers.
+
+    Attributes:
+        code: Wire code of the error.
+        message: Its sentence, cut to what fits a header.
+        attempts: Runs that reached the LM.
+        fingerprint: Signature fingerprint, or None where there was none.
+    """
+
+    code: str
+    message: str
+    attempts: int = 0
+    fingerprint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """The job is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class AckIfReplied:
+    """The job is done if somebody heard of it."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """The job failed; keep it for an operator."""
+
+    letter: Letter
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """The job runs again later.
+
+    Attributes:
+        delay_ms: A step of the ladder.
+        trail: The internal headers of the copy.
+    """
+
+    delay_ms: int
+    trail: Trail
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """The message cannot be copied; the broker moves it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The message stays the broker's: shutdown, or a lost connection."""
+
+
+Settlement = Ack | AckIfReplied | DeadLetter | Delay | Reject | Leave
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply, ready to publish.
+
+    Attributes:
+        body: JSON bytes; stored and repeated byte for byte.
+        reply_to: Queue it goes to.
+        correlation_id: The request's.
+        message_id: Derived from the job, the same at every repetition.
+        headers: ``traceparent`` and our counts.
+    """
+
+    body: bytes
+    reply_to: str
+    correlation_id: str | None
+    message_id: str
+    headers: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one delivery.
+
+    Attributes:
+        reply: To publish before settling, or None.
+        settlement: What happens to the message.
+        code: ``ok``, or the wire code of the error, for the metrics.
+        on_settled: Called after the settlement is safe with the broker and before the ack.
+    """
+
+    reply: Reply | None
+    settlement: Settlement
+    code: str = "ok"
+    on_settled: Callable[[], Awaitable[None]] | None = None
+
+
+def encode_success(request_id: RequestId, result: Mapping[str, Any], *, now_ms: int) -> bytes:
+    """Write the body of a success."""
+    return dump({"id": request_id, "success": True, "timestamp": now_ms / 1_000, "result": result})
+
+
+def encode_error(request_id: RequestId, error: WorkerError, *, now_ms: int) -> bytes:
+    """Write the body of an error: ``error`` is the fixed string, ``error_detail`` the whole story."""
+    body = {
+        "id": request_id,
+        "success": False,
+        "timestamp": now_ms / 1_000,
+        "error": str(error),
+        "error_detail": error_detail(error),
+    }
+    return dump(body)
+
+
+def error_detail(error: WorkerError) -> dict[str, Any]:
+    """Return an error as ``error_detail`` spells it; also the warning that a fallback leaves behind."""
+    return {
+        "code": error.code,
+        "message": str(error),
+        "field": error.field,
+        "recoverable": error.recoverable,
+        "retry_after": error.retry_after_ms,
+        "attempts": error.attempts,
+        "problems": [_problem(problem) for problem in error.problems],
+    }
+
+
+def make_reply(delivery: Delivery, body: bytes, *, job_key: str | None, namespace: str, attempts: int) -> Reply | None:
+    """Address a reply body to the caller, or return None where nobody asked for one.
+
+    Its ``message_id`` is derived from namespace, tenant, job key and generation, so every repetition carries the
+    same one. A job without any id has its body's hash for a key.
+    """
+    if delivery.reply_to is None:
+        return None
+    key = job_key if job_key is not None else f"body:{hashlib.sha256(delivery.body).hexdigest()}"
+    seed = dump([namespace, "", key, delivery.trail.generation]).decode()
+    headers: dict[str, Any] = {
+        HEADER_ATTEMPTS: attempts,
+        HEADER_GENERATION: delivery.trail.generation,
+    }
+    traceparent = delivery.headers.get("traceparent")
+    if isinstance(traceparent, str):
+        headers["traceparent"] = traceparent
+    return Reply(body, delivery.reply_to, delivery.correlation_id, str(uuid.uuid5(_IDS, seed)), headers)
+
+
+def _problem(problem: Problem) -> dict[str, str]:
+    return {"path": problem.path, "problem": problem.problem}

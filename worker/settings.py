@@ -1,0 +1,265 @@
+"""Settings from the environment, prefix ``DSPEX_``, checked before anything connects.
+
+A wrong value, an unknown name or times that do not nest stop the start with a sentence that names the setting.
+pydantic-settings lets unknown names pass, so looking for them is ours.
+
+See Also:
+    README.md: the table of all settings, which a test compares with this class.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "DSPEX_"
+RESERVED_PREFIX = "DSPEX_TEST_"
+# The seed's own name for the rollout percentage; still accepted.
+ROLLOUT_ALIAS = "DYNAMIC_SIG_ROLLOUT"
+
+_NAMESPACE = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
+
+
+class SettingsError(ValueError):
+    """The environment cannot be used; the message says which setting and what to do."""
+
+
+class LMProfile(BaseModel):
+    """One LM that an operator configured, under an alias.
+
+    Attributes:
+        model: DSPy's model string, e.g. ``openai/gpt-4o-mini``, or ``offline``.
+        api_base: Base URL of the provider's API, or None for the provider's own.
+        api_key: Key, or None to let the provider's own environment variable decide.
+        temperature: Default sampling temperature, or None for the provider's.
+        max_tokens: Default limit of answer tokens, or None for the provider's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    api_base: str | None = None
+    api_key: SecretStr | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    max_tokens: int | None = Field(default=None, ge=1)
+
+
+class Settings(BaseSettings):
+    """All settings of a worker; each field is the variable ``DSPEX_<NAME>``."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+    amqp_url: SecretStr = Field(
+        default=SecretStr("amqp://guest:guest@127.0.0.1:5672/"), description="RabbitMQ, `amqp://` or `amqps://`"
+    )
+    store_url: SecretStr | None = Field(
+        default=None,
+        description="`sqlite:///path` or `postgresql://…`; default: a SQLite file in the user's state folder",
+    )
+    namespace: str = Field(default="dspex", pattern=_NAMESPACE, description="prefix of every queue and exchange")
+    concurrency: int = Field(default=32, ge=1, le=10_000, description="execute jobs in flight")
+    create_concurrency: int = Field(default=4, ge=1, le=1_000, description="create jobs in flight")
+    control_concurrency: int = Field(default=16, ge=1, le=1_000, description="control jobs in flight")
+
+    lm_model: str = Field(
+        default="offline", min_length=1, description="model of the alias `default`; `offline` is the stand-in"
+    )
+    lm_api_base: str | None = Field(default=None, description="API base URL of the alias `default`")
+    lm_api_key: SecretStr | None = Field(default=None, description="API key of the alias `default`")
+    lms: Annotated[dict[str, LMProfile], NoDecode] = Field(
+        default_factory=dict,
+        description='more aliases, JSON: `{"fast": {"model": "…", "api_base": "…", "api_key": "…"}}`',
+    )
+    lm_timeout_seconds: float = Field(default=120, gt=0, description="one LM call")
+    max_lm_calls: int = Field(default=20, ge=1, description="LM calls a job may make, over all its deliveries")
+
+    job_timeout_seconds: float = Field(default=300, gt=0, description="one run of a job, within one delivery")
+    max_age_seconds: float = Field(default=7_200, gt=0, description="a job's age, from its first delivery")
+    drain_seconds: float | None = Field(
+        default=None, gt=0, description="wait for running jobs on SIGTERM; default: job timeout + 30"
+    )
+    ack_timeout_seconds: float = Field(
+        default=1_800, gt=0, description="the broker's `consumer_timeout`; AMQP cannot tell it"
+    )
+    lease_seconds: float = Field(default=10, ge=2, description="a worker that was silent for so long is taken for dead")
+    max_attempts: int = Field(default=7, ge=1, description="runs that reached the LM before a job is dead-lettered")
+    delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
+        default=(1, 5, 30, 120, 600, 3_600), description="steps of the delay ladder, ascending, comma-separated"
+    )
+    result_ttl_seconds: float = Field(default=86_400, gt=0, description="how long results are kept")
+
+    max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1_024, description="largest request body")
+    reply_to_pattern: str = Field(default="", description="regular expression that `reply_to` must match in full")
+    trusted_users: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="broker users whose internal headers count, comma-separated"
+    )
+
+    fallback: Literal["never", "create", "execute"] = Field(
+        default="create", description="what happens to refused definitions when the job does not say"
+    )
+    dynamic_signatures: bool = Field(default=True, description="whether declared signatures are used at all")
+    dynamic_signatures_rollout: int = Field(
+        default=100, ge=0, le=100, description="percent of signatures that are; alias `DYNAMIC_SIG_ROLLOUT`"
+    )
+
+    cache_size: int = Field(default=2_048, ge=1, description="signatures, and programs, held in memory")
+    http_host: str = Field(default="127.0.0.1", description="address of the health and metrics port")
+    http_port: int = Field(default=0, ge=0, le=65_535, description="health and metrics port; 0 is off")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+    log_format: Literal["auto", "console", "json"] = Field(
+        default="auto", description="`auto`: console on a terminal, else JSON lines"
+    )
+
+    @classmethod
+    def settings_customise_sources(  # noqa: PLR0917
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take values from ``load`` only: it reads the environment, after a look at the names."""
+        return (init_settings,)
+
+    @field_validator("lms", mode="before")
+    @classmethod
+    def _read_lms(cls, value: object) -> object:
+        return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("delays_seconds", "trusted_users", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.strip("[] ").split(",") if part.strip())
+
+    @field_validator("reply_to_pattern")
+    @classmethod
+    def _compile(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return value
+
+    @field_validator("delays_seconds")
+    @classmethod
+    def _ascend(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if not value or any(step < 0.1 for step in value) or list(value) != sorted(set(value)):
+            raise ValueError("needs ascending steps of at least 0.1 seconds, e.g. 1,5,30")
+        return value
+
+    @model_validator(mode="after")
+    def _nest(self) -> Self:
+        chain = [
+            ("LM_TIMEOUT_SECONDS", self.lm_timeout_seconds),
+            ("JOB_TIMEOUT_SECONDS", self.job_timeout_seconds),
+            ("DRAIN_SECONDS", self.drain),
+            ("ACK_TIMEOUT_SECONDS", self.ack_timeout_seconds),
+        ]
+        for (inner, low), (outer, high) in itertools.pairwise(chain):
+            if low >= high:
+                raise ValueError(f"{PREFIX}{inner} ({low:g}) must be less than {PREFIX}{outer} ({high:g})")
+        if self.result_ttl_seconds <= self.max_age_seconds:
+            raise ValueError(
+                f"{PREFIX}RESULT_TTL_SECONDS ({self.result_ttl_seconds:g}) must be more than "
+                f"{PREFIX}MAX_AGE_SECONDS ({self.max_age_seconds:g})"
+            )
+        if "default" in self.lms:
+            raise ValueError(f"{PREFIX}LMS may not name `default`: that alias is {PREFIX}LM_MODEL")
+        return self
+
+    @property
+    def drain(self) -> float:
+        """Seconds that running jobs get on SIGTERM."""
+        return self.job_timeout_seconds + 30 if self.drain_seconds is None else self.drain_seconds
+
+    @property
+    def delays_ms(self) -> tuple[int, ...]:
+        """Steps of the delay ladder in milliseconds, ascending."""
+        return tuple(round(step * 1_000) for step in self.delays_seconds)
+
+    @property
+    def profiles(self) -> dict[str, LMProfile]:
+        """Alias → LM profile; ``default`` comes from the ``DSPEX_LM_*`` settings."""
+        default = LMProfile(model=self.lm_model, api_base=self.lm_api_base, api_key=self.lm_api_key)
+        return {"default": default, **self.lms}
+
+    @property
+    def resolved_store_url(self) -> str:
+        """The store's URL; by default a SQLite file named after the namespace in the XDG state folder."""
+        if self.store_url is not None:
+            return self.store_url.get_secret_value()
+        state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        return f"sqlite:///{Path(state) / 'dspex-worker' / f'{self.namespace}.db'}"
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        environ: Variable → text; the process's own environment by default.
+
+    Raises:
+        SettingsError: A value is wrong, a name is unknown, or times do not nest. The message has one line a fault.
+    """
+    given = _given(os.environ if environ is None else environ)
+    known = {name.upper() for name in Settings.model_fields}
+    unknown = [_unknown(name, known) for name in given if name not in known]
+    if unknown:
+        raise SettingsError("\n".join(unknown))
+    try:
+        return Settings(**{name.lower(): text for name, text in given.items()})  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(part) for part in _faults(error))) from None
+
+
+def _given(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return name without prefix → text of every variable that is meant for us."""
+    given = {
+        name.removeprefix(PREFIX): text
+        for name, text in environ.items()
+        if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIX) and not _is_from_kubernetes(name, text)
+    }
+    if ROLLOUT_ALIAS in environ:
+        given.setdefault("DYNAMIC_SIGNATURES_ROLLOUT", environ[ROLLOUT_ALIAS])
+    return given
+
+
+def _is_from_kubernetes(name: str, text: str) -> bool:
+    """Tell the variables that Kubernetes injects for a service whose name starts with ``dspex``."""
+    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", name):
+        return True
+    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?$", name):
+        return True
+    return name.endswith("_PORT") and "://" in text
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
+    hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "; `dspex-worker serve --help` lists them"
+    return f"{PREFIX}{name} is not a setting{hint}"
+
+
+def _faults(error: ValidationError) -> list[Any]:
+    return list(error.errors(include_url=False, include_input=False))
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    place, text = fault["loc"], str(fault["msg"]).removeprefix("Value error, ")
+    if not place:
+        return text
+    inside = "".join(f" [{part}]" for part in place[1:])
+    return f"{PREFIX}{str(place[0]).upper()}{inside}: {text[0].lower()}{text[1:]}"

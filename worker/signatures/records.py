@@ -1,0 +1,141 @@
+"""Check all inputs or outputs of a signature at once: a wire name → value mapping in, the same out."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+
+from worker.errors import InvalidInputsError, OutputInvalidError, Problem
+from worker.signatures.answers import is_null_text, read_text
+from worker.signatures.places import quote
+from worker.signatures.signature import Field, Signature
+from worker.signatures.values import MAX_FAULTS, Faults, check_value
+
+_ABSENT = object()
+_MISSING = "missing"
+_MAX_PLACE_CHARACTERS = 60
+
+_Found = list[tuple[str, Problem]]
+"""What is wrong with a record, as (field name, problem)."""
+
+
+def check_inputs(signature: Signature, inputs: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return the inputs of a job as their types have them, and warnings.
+
+    Defaults are filled in, absent optional inputs are left out, and inputs that the signature does not have are dropped
+    with a warning.
+
+    Args:
+        signature: What the program takes.
+        inputs: Wire name → JSON value.
+
+    Raises:
+        InvalidInputsError: Something is missing or wrong; ``problems`` names all of it.
+    """
+    given, warnings = _known(inputs, signature.input_names, side="Input")
+    taken, found = _check_record(signature.inputs, given, root="/inputs")
+    if found:
+        raise _refusal(found, InvalidInputsError)
+    return taken, warnings
+
+
+def check_outputs(signature: Signature, outputs: Mapping[str, object]) -> tuple[dict[str, object], list[str]]:
+    """Return outputs that a sender gave, as in a demo, as their types have them, and warnings.
+
+    All declared outputs are in the result: an absent optional one is its default, else None.
+
+    Args:
+        signature: What the program returns.
+        outputs: Wire name → JSON value.
+
+    Raises:
+        InvalidInputsError: Something is missing or wrong; ``problems`` names all of it.
+    """
+    given, warnings = _known(outputs, signature.output_names, side="Output")
+    taken, found = _check_record(signature.outputs, given, root="/outputs")
+    if found:
+        raise _refusal(found, InvalidInputsError)
+    return {one.name: taken.get(one.name) for one in signature.outputs}, warnings
+
+
+def read_outputs(signature: Signature, texts: Mapping[str, object]) -> dict[str, object]:
+    """Return what a language model answered, as values of the outputs' types.
+
+    All declared outputs are in the result: an absent optional one is its default, else None. Only text is read; a value
+    that is none, from an answer in JSON, is checked as it stands.
+
+    Args:
+        signature: What the program returns.
+        texts: Wire name → what stood under that name.
+
+    Raises:
+        OutputInvalidError: Something is missing or wrong; ``problems`` names all of it.
+    """
+    taken, found = _check_record(signature.outputs, texts, root="/outputs", read=_read_answer)
+    if found:
+        raise _refusal(found, OutputInvalidError)
+    return {one.name: taken.get(one.name) for one in signature.outputs}
+
+
+_Read = Callable[[object, Field, Faults], object]
+
+
+def _read_value(value: object, one: Field, faults: Faults) -> object:
+    if value is None and not one.type.nullable:
+        return _ABSENT
+    return check_value(value, one.type, faults=faults)
+
+
+def _read_answer(value: object, one: Field, faults: Faults) -> object:
+    if not isinstance(value, str):
+        return _read_value(value, one, faults)
+    if not one.required and not one.type.nullable and is_null_text(value):
+        return _ABSENT
+    return read_text(value, one.type, faults=faults)
+
+
+def _check_record(
+    fields: Sequence[Field], values: Mapping[str, object], *, root: str, read: _Read = _read_value
+) -> tuple[dict[str, object], _Found]:
+    taken: dict[str, object] = {}
+    found: _Found = []
+    for one in fields:
+        faults: Faults = []
+        value = values.get(one.name, _ABSENT)
+        if value is not _ABSENT:
+            value = read(value, one, faults)
+        if faults:
+            found.extend((one.name, Problem(f"{root}{one.pointer}{at}", phrase)) for at, phrase in faults[:MAX_FAULTS])
+        elif value is not _ABSENT:
+            taken[one.name] = value
+        elif one.required:
+            found.append((one.name, Problem(f"{root}{one.pointer}", _MISSING)))
+        elif one.has_default:
+            taken[one.name] = deepcopy(one.default)
+    return taken, found
+
+
+def _known(values: object, names: frozenset[str], *, side: str) -> tuple[Mapping[str, object], list[str]]:
+    if not isinstance(values, Mapping):
+        phrase = f"{side.lower()}s must be an object"
+        raise InvalidInputsError(phrase, problems=[Problem(f"/{side.lower()}s", phrase)])
+    if values.keys() <= names:
+        return values, []
+    normal = {unicodedata.normalize("NFC", name): value for name, value in values.items()} | dict(values)
+    unknown = [name for name in values if unicodedata.normalize("NFC", name) not in names]
+    return normal, [f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown]
+
+
+def _refusal(
+    found: _Found, kind: type[InvalidInputsError] | type[OutputInvalidError]
+) -> InvalidInputsError | OutputInvalidError:
+    problems = [problem for _, problem in found[:MAX_FAULTS]]
+    missing = next((name for name, problem in found if problem.problem == _MISSING), None)
+    if missing is not None:
+        return kind(f"Missing required field: {missing}", field=missing, problems=problems)
+    name, first = found[0]
+    below = first.path.split("/", 3)[3:]
+    # Keys in an answer may be long; the problem's path has them whole.
+    where = f" (at /{below[0][:_MAX_PLACE_CHARACTERS]})" if below else ""
+    return kind(f"Field {name}: {first.problem}{where}", field=name, problems=problems)

@@ -1,0 +1,182 @@
+"""The claim: one statement that finds out whose a job is, and takes it where it is free.
+
+Its update always happens and its ``CASE`` expressions decide what it changes, because PostgreSQL returns no row for an
+update that a ``WHERE`` held back. An owner is alive if its heartbeat is younger than the lease. On PostgreSQL the
+statement sees the job's row as it is once the lock on it is free, but ``workers`` as it was when the statement began: a
+worker that started and claimed the row in between would look dead. Therefore an owner whose claim is not older than this
+statement is alive as well.
+
+See Also:
+    worker.store.inbox: the states of a row and what moves it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, case, exists, literal_column, null, or_
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Row
+
+from worker.store.inbox import OUTCOME, Tenure, storable, to_outcome
+from worker.store.programs import read_program
+from worker.store.records import Claim, ProgramRecord, Ticket, Verdict
+from worker.store.schema import NowMs, jobs, workers
+
+_NEW_ROW: dict[str, Any] = {
+    "namespace": bindparam("namespace"),
+    "tenant": bindparam("tenant"),
+    "job_key": bindparam("job_key"),
+    "generation": bindparam("generation"),
+    "body_hash": bindparam("body_hash"),
+    "state": "running",
+    "owner": bindparam("owner"),
+    "claim_token": bindparam("token"),
+    "claimed_ms": NowMs(),
+    "attempts": 0,
+    "crashes": 0,
+    "lm_calls": 0,
+    "unpriced_lm_calls": 0,
+    "first_seen_ms": NowMs(),
+    "expires_ms": NowMs() + bindparam("row_age_ms", type_=BigInteger),
+}
+
+
+def _is_owner_alive(now: ColumnElement[int]) -> ColumnElement[bool]:
+    """True if the row's owner has beaten its heart within the lease, or claimed it just now.
+
+    The outer columns are written literally because SQLAlchemy cannot correlate into an ON CONFLICT clause.
+    """
+    beats = exists().where(
+        workers.c.namespace == literal_column("jobs.namespace"),
+        workers.c.worker_id == literal_column("jobs.owner"),
+        workers.c.seen_ms > now - bindparam("lease_ms", type_=BigInteger),
+    )
+    is_claimed_since = jobs.c.claimed_ms >= now
+    is_orphan = jobs.c.claim_token == bindparam("orphan")
+    return and_(or_(beats, is_claimed_since), ~is_orphan)
+
+
+def _make_claim(insert: Any) -> Any:
+    """Build the claim with one dialect's ``insert``; both dialects spell it alike."""
+    statement = insert(jobs).values(_NEW_ROW)
+    new = statement.excluded
+    is_higher = new.generation > jobs.c.generation
+    is_same = and_(new.generation == jobs.c.generation, new.body_hash == jobs.c.body_hash)
+    is_idle = or_(
+        jobs.c.state == "waiting",
+        and_(jobs.c.state == "running", ~_is_owner_alive(literal_column("excluded.claimed_ms", BigInteger))),
+    )
+    is_failed = and_(jobs.c.state == "done", jobs.c.outcome == "error")
+    is_taken = or_(and_(or_(is_higher, is_same), is_idle), and_(is_higher, is_failed))
+
+    def taken(column: str, value: Any) -> ColumnElement[Any]:
+        return case((is_taken, value), else_=jobs.c[column])
+
+    def restarted(column: str, value: Any) -> ColumnElement[Any]:
+        return case((and_(is_taken, is_higher), value), else_=jobs.c[column])
+
+    changes: dict[str, Any] = {
+        name: taken(name, new[name])
+        for name in ("generation", "body_hash", "state", "owner", "claim_token", "claimed_ms", "expires_ms")
+    }
+    changes |= {name: taken(name, null()) for name in ("outcome", "code", "reply", "settlement", "settled_ms")}
+    changes |= {name: restarted(name, 0) for name in ("attempts", "lm_calls", "unpriced_lm_calls")}
+    changes["cost_usd"] = restarted("cost_usd", null())
+    changes["first_seen_ms"] = restarted("first_seen_ms", new.first_seen_ms)
+    changes["crashes"] = case(
+        (and_(is_taken, is_higher), 0),
+        (and_(is_taken, jobs.c.state == "running"), jobs.c.crashes + 1),
+        else_=jobs.c.crashes,
+    )
+    return statement.on_conflict_do_update(
+        index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key], set_=changes
+    ).returning(
+        *OUTCOME,
+        jobs.c.body_hash,
+        jobs.c.owner,
+        jobs.c.claim_token,
+        jobs.c.attempts,
+        jobs.c.crashes,
+        jobs.c.lm_calls,
+        jobs.c.unpriced_lm_calls,
+        jobs.c.cost_usd,
+        jobs.c.first_seen_ms,
+        NowMs().label("now_ms"),
+    )
+
+
+_CLAIM = {"sqlite": _make_claim(sqlite.insert), "postgresql": _make_claim(postgresql.insert)}
+
+
+def claim(
+    connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, living_tokens: Collection[str]
+) -> Claim:
+    """Claim a job, and read the program it names in the same transaction.
+
+    A row that this process owns under a token that it does not hold is the leftover of a claim whose answer never
+    arrived (cancelled, or the connection broke at the commit). Nobody runs it, and its owner would look alive for ever:
+    it is taken over like that of a dead owner.
+
+    Args:
+        connection: A connection in a write transaction.
+        ticket: What to claim.
+        tenure: On whose behalf.
+        token: Names this claim; unique.
+        living_tokens: The tokens of all claims that this process makes or holds now.
+    """
+    row = _claim_row(connection, ticket, tenure=tenure, token=token)
+    if _is_leftover(row, tenure=tenure, living_tokens=living_tokens):
+        row = _claim_row(connection, ticket, tenure=tenure, token=token, orphan=row.claim_token)
+    verdict = _judge(row, ticket, token=token)
+    return Claim(
+        verdict=verdict,
+        token=token if verdict is Verdict.MINE else "",
+        attempts=row.attempts,
+        crashes=row.crashes,
+        lm_calls=row.lm_calls,
+        cost_usd=row.cost_usd,
+        first_seen_ms=row.first_seen_ms,
+        stored=to_outcome(row) if verdict is Verdict.STORED else None,
+        program=_read_named_program(connection, ticket, namespace=tenure.namespace),
+        now_ms=row.now_ms,
+        unpriced_lm_calls=row.unpriced_lm_calls,
+    )
+
+
+def _read_named_program(connection: Connection, ticket: Ticket, *, namespace: str) -> ProgramRecord | None:
+    if ticket.program_id is None:
+        return None
+    return read_program(connection, ticket.program_id, namespace=namespace, tenant=ticket.tenant)
+
+
+def _claim_row(
+    connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, orphan: str = ""
+) -> Row[*tuple[Any, ...]]:
+    values = {
+        "namespace": tenure.namespace,
+        "tenant": ticket.tenant,
+        "job_key": storable(ticket.job_key),
+        "generation": ticket.generation,
+        "body_hash": ticket.body_hash,
+        "owner": tenure.owner,
+        "token": token,
+        "orphan": orphan,
+        "lease_ms": tenure.lease_ms,
+        "row_age_ms": tenure.row_age_ms,
+    }
+    return connection.execute(_CLAIM[connection.dialect.name], values).one()
+
+
+def _is_leftover(row: Row[*tuple[Any, ...]], *, tenure: Tenure, living_tokens: Collection[str]) -> bool:
+    return row.state == "running" and row.owner == tenure.owner and row.claim_token not in living_tokens
+
+
+def _judge(row: Row[*tuple[Any, ...]], ticket: Ticket, *, token: str) -> Verdict:
+    """Read the verdict off the row as the claim left it. The generation comes before the content."""
+    if row.claim_token == token:
+        return Verdict.MINE
+    if row.generation == ticket.generation and row.body_hash != ticket.body_hash:
+        return Verdict.CONFLICT
+    return Verdict.STORED if row.state == "done" else Verdict.ELSEWHERE

@@ -1,0 +1,115 @@
+"""The worker's heartbeat: one row per process, written by a thread of its own.
+
+A busy or blocked event loop must not make its process look dead, so the thread has its own loop and its own connection.
+A store that fails stops nothing: the next beat tries again, and writes the row anew where a sweep took it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import threading
+from contextlib import suppress
+
+from sqlalchemy import BigInteger, Connection, bindparam, delete
+from sqlalchemy.dialects import postgresql, sqlite
+
+from worker.store.database import Database
+from worker.store.inbox import Tenure
+from worker.store.schema import NowMs, workers
+
+LOCK_SECONDS = 1.0
+"""How long a beat waits for the write lock; less than the time to the next two."""
+
+_DEAD_WORKER_MS = 60_000
+"""A worker's row is kept at least this long after its last beat, to be looked at."""
+
+_log = logging.getLogger(__name__)
+
+_BEATS = {
+    name: insert(workers)
+    .values(
+        namespace=bindparam("namespace"),
+        worker_id=bindparam("worker_id"),
+        host=bindparam("host"),
+        started_ms=NowMs(),
+        seen_ms=NowMs(),
+    )
+    .on_conflict_do_update(index_elements=[workers.c.namespace, workers.c.worker_id], set_={"seen_ms": NowMs()})
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_LEAVE = delete(workers).where(
+    workers.c.namespace == bindparam("b_namespace"), workers.c.worker_id == bindparam("b_worker_id")
+)
+_SWEEP = delete(workers).where(
+    workers.c.namespace == bindparam("b_namespace"),
+    workers.c.seen_ms < NowMs() - bindparam("b_age_ms", type_=BigInteger),
+)
+
+
+def beat(connection: Connection, *, tenure: Tenure) -> None:
+    """Write that this process lives now."""
+    values = {"namespace": tenure.namespace, "worker_id": tenure.owner, "host": socket.gethostname()}
+    connection.execute(_BEATS[connection.dialect.name], values)
+
+
+def leave(connection: Connection, *, tenure: Tenure) -> None:
+    """Delete this process's row: its running jobs may be taken over at once."""
+    connection.execute(_LEAVE, {"b_namespace": tenure.namespace, "b_worker_id": tenure.owner})
+
+
+def sweep_workers(connection: Connection, *, tenure: Tenure) -> int:
+    """Delete the rows of workers that have long been dead and return how many they were."""
+    age_ms = max(_DEAD_WORKER_MS, 10 * tenure.lease_ms)
+    return connection.execute(_SWEEP, {"b_namespace": tenure.namespace, "b_age_ms": age_ms}).rowcount
+
+
+class Heartbeat:
+    """A daemon thread that beats every second, or five times a lease where that is shorter.
+
+    It owns the database it is given: no other thread may use it.
+    """
+
+    def __init__(self, database: Database, *, tenure: Tenure) -> None:
+        self._database = database
+        self._tenure = tenure
+        self._seconds = min(1.0, tenure.lease_ms / 5000)
+        self._loop = asyncio.new_event_loop()
+        self._is_stopped = False
+        self._task: asyncio.Task[None] | None = None
+        self._thread = threading.Thread(target=self._run, name="dspex-heartbeat", daemon=True)
+
+    def start(self) -> None:
+        """Start beating."""
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop beating and wait until the thread is gone; a beat in the database is given up."""
+        self._loop.call_soon_threadsafe(self._cancel)
+        await asyncio.to_thread(self._thread.join)
+
+    def _cancel(self) -> None:
+        self._is_stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: self._loop) as runner, suppress(asyncio.CancelledError):
+            runner.run(self._beat())
+
+    async def _beat(self) -> None:
+        self._task = asyncio.current_task()
+        is_well = True
+        try:
+            while not self._is_stopped:
+                try:
+                    await self._database.write(lambda connection: beat(connection, tenure=self._tenure))
+                    is_well = True
+                except Exception as error:  # noqa: BLE001 - whatever it is, the process lives and must say so again
+                    if is_well:
+                        _log.warning("heartbeat failed, trying again every %s s: %s", self._seconds, error)
+                    is_well = False
+                await asyncio.sleep(self._seconds)
+        finally:
+            await self._database.close()

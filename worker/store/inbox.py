@@ -1,0 +1,255 @@
+"""The inbox: one row per job, and what moves it between its states.
+
+=============================  =============================  =========================================================
+from                           event                          to
+=============================  =============================  =========================================================
+–                              `claim`                        running
+running, owner dead            `claim`                        running, crashes + 1
+running, owner alive           `claim`                        unchanged: ELSEWHERE
+running                        `finish` with a success        done(success), under any token
+running                        `finish` with an error         done(error), under its own token
+running                        `forget`                       row deleted, at generation 0 with no attempts
+running                        `release`                      waiting, and attempts + 1 where it was an attempt
+waiting                        `claim`                        running
+done                           `claim`, same generation       unchanged: STORED
+done(error)                    `claim`, higher generation     running, counters 0, new content
+done(success)                  `claim`, higher generation     unchanged: STORED
+any                            `claim`, lower generation      unchanged: STORED if done, else ELSEWHERE
+any                            `claim`, other content         unchanged: CONFLICT
+done                           its lifetime passed            deleted by `sweep`
+=============================  =============================  =========================================================
+
+A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0.
+
+A success may come from any claim of the same content, because it was paid for; all that lose to it send its bytes.
+
+Costs: ``cost_usd`` sums what is known and stays NULL while nothing is; calls without a known price are counted in
+``unpriced_lm_calls``, so that a sum is never mistaken for the whole.
+
+The functions take a connection inside a write transaction and are meant for `worker.store.store.Store` alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Float,
+    Integer,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.engine import Row
+
+from worker.store.records import Spent, StoredOutcome, Ticket
+from worker.store.schema import NowMs, jobs
+
+SWEEP_BATCH = 1000
+"""Rows deleted in one transaction, so that a sweep never holds the write lock for long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tenure:
+    """On whose behalf rows are claimed, and for how long.
+
+    Attributes:
+        namespace: The deployment.
+        owner: This process, under a name that no other process ever had.
+        lease_ms: How old a heartbeat may be before its owner counts as dead.
+        row_age_ms: How long a row that is not done is kept after it was last touched.
+    """
+
+    namespace: str
+    owner: str
+    lease_ms: int
+    row_age_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a job ended, what its last run used up, and how long to keep the outcome, in milliseconds."""
+
+    outcome: StoredOutcome
+    spent: Spent
+    ttl_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run that ended without an outcome, and whether it counts as an attempt because it reached the LM."""
+
+    spent: Spent
+    is_attempt: bool
+
+
+OUTCOME = (
+    jobs.c.generation,
+    jobs.c.state,
+    jobs.c.outcome,
+    jobs.c.code,
+    jobs.c.reply,
+    jobs.c.settlement,
+    jobs.c.settled_ms,
+)
+"""The columns that `to_outcome` needs."""
+
+_KEY = and_(
+    jobs.c.namespace == bindparam("b_namespace"),
+    jobs.c.tenant == bindparam("b_tenant"),
+    jobs.c.job_key == bindparam("b_job_key"),
+)
+_ADD_SPENT: dict[str, Any] = {
+    "lm_calls": jobs.c.lm_calls + bindparam("b_lm_calls", type_=Integer),
+    "unpriced_lm_calls": jobs.c.unpriced_lm_calls + bindparam("b_unpriced", type_=Integer),
+    "cost_usd": func.coalesce(
+        jobs.c.cost_usd + bindparam("b_cost_usd", type_=Float(53)),
+        bindparam("b_cost_usd", type_=Float(53)),
+        jobs.c.cost_usd,
+    ),
+}
+
+_FINISH_SUCCESS = (
+    update(jobs)
+    .where(_KEY, jobs.c.state != "done", jobs.c.body_hash == bindparam("b_body_hash"))
+    .values(
+        state="done",
+        outcome=bindparam("b_outcome"),
+        code=bindparam("b_code"),
+        reply=bindparam("b_reply"),
+        settlement=bindparam("b_settlement"),
+        expires_ms=NowMs() + bindparam("b_ttl_ms", type_=BigInteger),
+        **_ADD_SPENT,
+    )
+    .returning(jobs.c.generation)
+)
+_FINISH_ERROR = _FINISH_SUCCESS.where(jobs.c.claim_token == bindparam("b_token"))
+_RELEASE = (
+    update(jobs)
+    .where(_KEY, jobs.c.state == "running", jobs.c.claim_token == bindparam("b_token"))
+    .values(
+        state="waiting",
+        owner="",
+        claim_token="",
+        attempts=jobs.c.attempts + bindparam("b_attempts", type_=Integer),
+        expires_ms=NowMs() + bindparam("b_row_age_ms", type_=BigInteger),
+        **_ADD_SPENT,
+    )
+)
+_FORGET = delete(jobs).where(
+    _KEY,
+    jobs.c.state == "running",
+    jobs.c.claim_token == bindparam("b_token"),
+    jobs.c.generation == 0,
+    jobs.c.attempts == 0,
+)
+_MARK_SETTLED = (
+    update(jobs)
+    .where(_KEY, jobs.c.state == "done", jobs.c.generation == bindparam("b_generation"), jobs.c.settled_ms.is_(None))
+    .values(settled_ms=NowMs())
+)
+_READ_OUTCOME = select(*OUTCOME).where(_KEY)
+_LOCK_OUTCOME = _READ_OUTCOME.with_for_update()
+_READ_LIVING_OUTCOME = _READ_OUTCOME.where(jobs.c.state == "done", jobs.c.expires_ms > NowMs())
+_JOB_KEY = (jobs.c.namespace, jobs.c.tenant, jobs.c.job_key)
+_SWEEP = delete(jobs).where(
+    tuple_(*_JOB_KEY).in_(
+        select(*_JOB_KEY)
+        .where(jobs.c.namespace == bindparam("b_namespace"), jobs.c.expires_ms <= NowMs())
+        .limit(SWEEP_BATCH)
+    )
+)
+
+
+def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str, ending: Ending) -> StoredOutcome:
+    """Store how a job ended, unless it is done already, and return what is stored now.
+
+    An error counts only under the current token; where it is stale and nothing is stored, the outcome comes back as it
+    was and nothing changes.
+    """
+    outcome = ending.outcome
+    values = _key(ticket, namespace=namespace) | _spent(ending.spent)
+    values |= {
+        "b_body_hash": ticket.body_hash,
+        "b_outcome": "success" if outcome.is_success else "error",
+        "b_code": outcome.code,
+        "b_reply": outcome.reply,
+        "b_settlement": outcome.settlement,
+        "b_ttl_ms": ending.ttl_ms,
+    }
+    if outcome.is_success:
+        generation = connection.execute(_FINISH_SUCCESS, values).scalar()
+    else:
+        generation = connection.execute(_FINISH_ERROR, values | {"b_token": token}).scalar()
+    if generation is not None:
+        return replace(outcome, generation=generation, is_settled=False)
+    return _outcome(connection.execute(_READ_OUTCOME, _key(ticket, namespace=namespace)).one_or_none()) or outcome
+
+
+def release(connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, run: Run) -> None:
+    """Let a job wait that this token still runs; anybody may claim it then."""
+    values = _key(ticket, namespace=tenure.namespace) | _spent(run.spent)
+    values |= {"b_token": token, "b_attempts": int(run.is_attempt), "b_row_age_ms": tenure.row_age_ms}
+    connection.execute(_RELEASE, values)
+
+
+def forget(connection: Connection, ticket: Ticket, *, namespace: str, token: str) -> None:
+    """Delete the row of a refusal that cost nothing, unless it has a history."""
+    connection.execute(_FORGET, _key(ticket, namespace=namespace) | {"b_token": token})
+
+
+def mark_settled(connection: Connection, ticket: Ticket, *, namespace: str) -> None:
+    """Note that the settlement stored for this generation was carried out; the first time counts."""
+    connection.execute(_MARK_SETTLED, _key(ticket, namespace=namespace) | {"b_generation": ticket.generation})
+
+
+def lock_outcome(connection: Connection, ticket: Ticket, *, namespace: str) -> StoredOutcome | None:
+    """Keep others from finishing the job until the commit, and return how it ended if it did."""
+    return _outcome(connection.execute(_LOCK_OUTCOME, _key(ticket, namespace=namespace)).one_or_none())
+
+
+def read_living_outcome(connection: Connection, ticket: Ticket, *, namespace: str) -> StoredOutcome | None:
+    """Return how a job ended, if it did and its lifetime has not passed."""
+    return _outcome(connection.execute(_READ_LIVING_OUTCOME, _key(ticket, namespace=namespace)).one_or_none())
+
+
+def sweep(connection: Connection, *, namespace: str) -> int:
+    """Delete up to `SWEEP_BATCH` rows whose time has passed and return how many they were."""
+    return connection.execute(_SWEEP, {"b_namespace": namespace}).rowcount
+
+
+def to_outcome(row: Row[*tuple[Any, ...]]) -> StoredOutcome:
+    """Read the outcome off the row of a job that is done."""
+    return StoredOutcome(
+        is_success=row.outcome == "success",
+        code=row.code,
+        reply=row.reply,
+        settlement=row.settlement,
+        generation=row.generation,
+        is_settled=row.settled_ms is not None,
+    )
+
+
+def storable(text: str) -> str:
+    """Replace the one character that PostgreSQL cannot store; a job must not look like a store that is down."""
+    return text.replace("\x00", "\ufffd") if "\x00" in text else text
+
+
+def _outcome(row: Row[*tuple[Any, ...]] | None) -> StoredOutcome | None:
+    return to_outcome(row) if row is not None and row.state == "done" else None
+
+
+def _key(ticket: Ticket, *, namespace: str) -> dict[str, Any]:
+    return {"b_namespace": namespace, "b_tenant": ticket.tenant, "b_job_key": storable(ticket.job_key)}
+
+
+def _spent(spent: Spent) -> dict[str, Any]:
+    unpriced = spent.lm_calls if spent.cost_usd is None else 0
+    return {"b_lm_calls": spent.lm_calls, "b_unpriced": unpriced, "b_cost_usd": spent.cost_usd}

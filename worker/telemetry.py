@@ -1,0 +1,78 @@
+"""Metrics and logs.
+
+===================================== ========= =========================== ==========================================
+Metric                                Kind      Labels                      Meaning
+===================================== ========= =========================== ==========================================
+dspex_deliveries_total                counter   lane                        messages taken from a work queue
+dspex_jobs_in_flight                  gauge     lane                        jobs being handled now
+dspex_jobs_total                      counter   command, code               jobs ended; ``code`` is ``ok`` or the error's
+dspex_job_seconds                     histogram type                        duration of a run, LM calls included
+dspex_settlements_total               counter   settlement                  what became of the messages
+dspex_replies_undeliverable_total     counter                               replies whose queue was gone
+dspex_dead_letters_refused_total      counter                               dead letters the broker did not take
+dspex_publish_retries_total           counter                               publishes repeated after a lost confirm
+dspex_lm_calls_total                  counter   lm, result                  LM calls; ``result`` is ``ok`` or the error's code
+dspex_lm_seconds                      histogram lm                          time of one LM call
+dspex_lm_tokens_total                 counter   lm, kind                    tokens; ``kind`` is prompt or completion
+dspex_programs_created_total          counter   type                        programs made: dynamic, legacy, fallback
+dspex_program_runs_total              counter   type                        runs by program type, same values
+dspex_cache_total                     counter   cache, result               look-ups: signature or program, hit or miss
+dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, elsewhere, conflict
+===================================== ========= =========================== ==========================================
+
+A test compares this table with the registry and with docs/METRICS.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Literal
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+DELIVERIES = Counter("dspex_deliveries_total", "Messages taken from a work queue", ["lane"])
+JOBS_IN_FLIGHT = Gauge("dspex_jobs_in_flight", "Jobs being handled now", ["lane"])
+JOBS = Counter("dspex_jobs_total", "Jobs ended, by command and code", ["command", "code"])
+JOB_SECONDS = Histogram("dspex_job_seconds", "Duration of a run, LM calls included", ["type"], buckets=_SECONDS)
+SETTLEMENTS = Counter("dspex_settlements_total", "What became of the messages", ["settlement"])
+REPLIES_UNDELIVERABLE = Counter("dspex_replies_undeliverable_total", "Replies whose queue was gone")
+DEAD_LETTERS_REFUSED = Counter("dspex_dead_letters_refused_total", "Dead letters the broker did not take")
+PUBLISH_RETRIES = Counter("dspex_publish_retries_total", "Publishes repeated after a lost confirm")
+LM_CALLS = Counter("dspex_lm_calls_total", "LM calls", ["lm", "result"])
+LM_SECONDS = Histogram("dspex_lm_seconds", "Time of one LM call", ["lm"], buckets=_SECONDS)
+LM_TOKENS = Counter("dspex_lm_tokens_total", "Tokens of LM calls", ["lm", "kind"])
+PROGRAMS_CREATED = Counter("dspex_programs_created_total", "Programs made", ["type"])
+PROGRAM_RUNS = Counter("dspex_program_runs_total", "Runs by program type", ["type"])
+CACHE = Counter("dspex_cache_total", "Cache look-ups", ["cache", "result"])
+CLAIMS = Counter("dspex_claims_total", "Inbox claims", ["verdict"])
+
+
+def configure_logging(*, level: str, style: Literal["auto", "console", "json"]) -> None:
+    """Send structured logs of this process to stderr.
+
+    Args:
+        level: Least level logged: debug, info, warning or error.
+        style: ``json`` writes one object a line; ``auto`` does so unless stderr is a terminal.
+    """
+    is_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
+    # Tracebacks without the values of variables: those are payloads, and payloads are not logged.
+    console = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    endings: list[structlog.typing.Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()] if is_json else [console]
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *endings,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    # Libraries' own chatter; what matters of it reaches us as exceptions.
+    logging.basicConfig(level=logging.ERROR, stream=sys.stderr, format="%(name)s: %(message)s")
