@@ -20,7 +20,7 @@ demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come b
 	@$(SERVICES) -- $(BIN)/dspex-worker demo
 
 test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
-	@$(SERVICES) --postgres --tool docker-compose -- $(BIN)/python -m pytest $(ARGS)
+	@$(SERVICES) --postgres --tool docker-compose --tool npm -- $(BIN)/python -m pytest $(ARGS)
 
 check: setup ## check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .

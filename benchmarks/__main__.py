@@ -63,6 +63,7 @@ async def _measure(stage: Stage, name: str) -> list[Figure]:
         figures = await MEASUREMENTS[name](stage)
     except (MeasurementError, TimeoutError) as error:
         stage.progress.say(f"  {name} failed: {str(error) or 'no answer in time'}")
+        await stage.load.purge()
         return []
     stage.progress.say(f"  {name}: {time.perf_counter() - began:.0f} s")
     return figures

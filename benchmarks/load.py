@@ -109,6 +109,12 @@ class Load:
         )
         return reply
 
+    async def purge(self) -> None:
+        """Empty the work queues of what a failed measurement has left in them."""
+        self._waiting.clear()
+        for lane in ("create", "execute", "control"):
+            await self._channel.queue_purge(f"{self._namespace}.{lane}")
+
     async def _all(self, replies: list[asyncio.Future[dict[str, Any]]]) -> None:
         for reply in replies:
             try:

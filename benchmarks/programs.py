@@ -99,4 +99,6 @@ def lm_profiles(stub_url: str) -> dict[str, dict[str, str]]:
     """Return alias → profile for ``DSPEX_LMS``: one alias an answer, ``slow`` and ``calm``."""
     bases = {name: f"{stub_url}/{name}/0/v1" for name in ANSWERS}
     bases |= {"slow": f"{stub_url}/label/{SLOW_MS}/v1", "calm": f"{stub_url}/label/{CALM_MS}/v1"}
-    return {alias: {"model": LM_MODEL, "api_base": base, "api_key": "sk-bench"} for alias, base in bases.items()}
+    # Bare DSPy uses the chat format, so the worker does too.
+    shared = {"model": LM_MODEL, "api_key": "sk-bench", "structured_outputs": "false"}
+    return {alias: {**shared, "api_base": base} for alias, base in bases.items()}

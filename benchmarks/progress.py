@@ -18,7 +18,7 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Print a line."""
-        self._console.print(text, highlight=False)
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     @contextmanager
     def bar(self, title: str, *, total: int) -> Iterator[Callable[[], None]]:

@@ -29,6 +29,7 @@ async def describe_machine(url: str) -> dict[str, str]:
     return {
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "cores": str(os.cpu_count()),
+        "load before": f"{os.getloadavg()[0]:.1f}",
         "CPU": _cpu_model(),
         "Python": platform.python_version(),
         "RabbitMQ": broker.decode() if isinstance(broker, bytes) else str(broker),

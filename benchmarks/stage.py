@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from benchmarks.progress import Progress
 _READY_SECONDS = 60.0
 # The reply comes before the ack; without it the last jobs would not be whole.
 _SETTLE_SECONDS = 0.3
-_WARM_UP_JOBS = 100
+_WARM_UP_JOBS = 150
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +119,10 @@ class Stage:
                 await self.load.call("create", {"id": program, "signature": definition})
 
     async def warm_up(self, *, jobs: int = _WARM_UP_JOBS) -> None:
-        """Run a job of every program, so that nothing is built for the first time while it is measured."""
+        """Run jobs of all programs, so that nothing is built for the first time while it is measured."""
         for program in DEFINITIONS:
-            await self.load.execute(lambda n, p=program: execute_args(p, n), jobs=jobs, on_reply=lambda: None)  # type: ignore[misc]
+            make_args = partial(execute_args, program)
+            await self.load.execute(make_args, jobs=jobs // len(DEFINITIONS), on_reply=lambda: None)
 
     async def execute(self, title: str, make_args: MakeArgs, *, jobs: int, measured: Sequence[Child]) -> Run:
         """Have jobs run and measure what they cost.
@@ -176,6 +178,8 @@ class Stage:
             "DSPEX_CONCURRENCY": str(concurrency),
             "DSPEX_LM_MODEL": LM_MODEL,
             "DSPEX_LM_API_KEY": "sk-bench",
+            # Bare DSPy uses the chat format, so the worker does too.
+            "DSPEX_LM_STRUCTURED_OUTPUTS": "false",
             "DSPEX_LM_API_BASE": f"{self._stub_url}/label/0/v1",
             "DSPEX_LMS": json.dumps(lm_profiles(self._stub_url)),
             "DSPEX_LOG_FORMAT": "json",

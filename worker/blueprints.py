@@ -12,7 +12,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from worker.cache import CountedCache
 from worker.errors import (
@@ -23,17 +23,20 @@ from worker.errors import (
     UnsupportedProgramTypeError,
     WorkerError,
 )
+from worker.flags import Flags
 from worker.message import CreateArgs, ExecuteArgs, canonical, dump, error_detail, parse
 from worker.settings import Settings
 from worker.signatures import LEGACY, Signature, check_inputs, check_outputs, is_legacy
 from worker.signatures import parse as parse_signature
 
 Kind = Literal["dynamic", "legacy", "fallback"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 PROGRAM_TYPES = ("predict", "chain_of_thought")
 
 _LEGACY_WARNING = "The question -> answer format is deprecated: declare a signature"
 _ROLLOUT_WARNING = "Dynamic signatures are not rolled out to this signature: it runs as question and answer"
 _SWITCHED_OFF_WARNING = "Dynamic signatures are switched off: it runs as question and answer"
+_FORCED_WARNING = "Dynamic signatures are switched off for every run: it runs as question and answer"
 _DEMOS_WARNING = "The demos are not used: the program runs as question and answer"
 _MAX_STORED_BYTES = 64 * 1024 * 1024
 
@@ -80,7 +83,7 @@ class Blueprints:
     """Draws blueprints; a definition that was seen before is not parsed again.
 
     Args:
-        settings: Flags, default policy and cache size.
+        settings: Start values of flags, default policy and cache size.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -88,26 +91,53 @@ class Blueprints:
         # Canonical JSON of a definition → its normalised signature, or why it was refused.
         self.cache: CountedCache[Signature | DefinitionError] = CountedCache("definition", settings.cache_size)
 
-    def draw(self, args: CreateArgs | ExecuteArgs) -> Blueprint:
+    def draw(self, args: CreateArgs | ExecuteArgs, *, flags: Flags | None = None) -> Blueprint:
         """Decide what a definition becomes.
+
+        Args:
+            args: The definition and what was sent with it.
+            flags: As of the job's claim; the start values by default.
 
         Raises:
             DefinitionError: It is refused and its policy, or the fault, allows no fallback.
             DynamicSignaturesOffError: It insists on its signature while they are switched off.
         """
-        blueprint = self._decide(args)
+        blueprint = self._decide(args, flags or self.flags({}))
         if args.demos and blueprint.kind != "dynamic":
             return replace(blueprint, warnings=[*blueprint.warnings, _DEMOS_WARNING])
         return blueprint
 
-    def _decide(self, args: CreateArgs | ExecuteArgs) -> Blueprint:
+    def in_force(self, blueprint: Blueprint, *, flags: Flags, policy: str | None = None) -> Blueprint:
+        """Return what runs now of what was decided once: under ``force_off``, question and answer.
+
+        The decision itself stays as it was stored, so that the emergency leaves no trace when it is over.
+
+        Args:
+            blueprint: As it was drawn.
+            flags: As of the job's claim.
+            policy: The fallback policy of the job, or None for that of the program.
+
+        Raises:
+            DynamicSignaturesOffError: It insists on its signature.
+        """
+        if flags.dynamic_signatures != "force_off" or blueprint.kind != "dynamic":
+            return blueprint
+        if (policy or blueprint.fallback or self._settings.fallback) == "never":
+            raise _switched_off()
+        return replace(blueprint, kind="legacy", demos=[], warnings=[_FORCED_WARNING])
+
+    def flags(self, stored: Mapping[str, str]) -> Flags:
+        """Return the flags in force: those that were set, and this worker's start values of the others."""
+        return Flags.of(self._settings, stored)
+
+    def _decide(self, args: CreateArgs | ExecuteArgs, flags: Flags) -> Blueprint:
         sent = _as_sent(args)
         try:
             _check_program_type(args.program_type)
             if is_legacy(args.signature):
                 return _question_and_answer("legacy", sent, fingerprint=LEGACY.fingerprint, warnings=[_LEGACY_WARNING])
             signature = self._parse(args.signature)
-            refusal = self._not_rolled_out(args, signature)
+            refusal = self._not_rolled_out(args, signature, flags=flags)
             if refusal is not None:
                 return _question_and_answer("legacy", sent, fingerprint=signature.fingerprint, warnings=[refusal])
             demos = _check_demos(signature, args.demos)
@@ -134,23 +164,23 @@ class Blueprints:
         return own or args.fallback or self._settings.fallback
 
     def _parse(self, definition: object) -> Signature:
-        found = self.cache.get(definition_key(definition), lambda: _parse_or_refusal(definition))
+        key = definition_key(definition)
+        found = self.cache.get(key, lambda: _parse_or_refusal(definition), size_bytes=len(key))
         if isinstance(found, DefinitionError):
-            # A fresh traceback, not one that grows with every job that meets this cached refusal.
-            raise found.with_traceback(None)
+            raise found.again()
         return found
 
-    def _not_rolled_out(self, args: CreateArgs | ExecuteArgs, signature: Signature) -> str | None:
+    def _not_rolled_out(self, args: CreateArgs | ExecuteArgs, signature: Signature, *, flags: Flags) -> str | None:
         """Return why the signature runs as question and answer, or None if it is dynamic."""
         if args.use_dynamic_signature is not None:
             return None if args.use_dynamic_signature else _SWITCHED_OFF_WARNING
         is_insisting = self.policy(args) == "never"
-        if not self._settings.dynamic_signatures:
+        if flags.dynamic_signatures == "off":
             if is_insisting:
-                raise DynamicSignaturesOffError("Dynamic signatures are switched off, and fallback is 'never'")
+                raise _switched_off()
             return _SWITCHED_OFF_WARNING
         bucket = int(signature.fingerprint[:8], 16) % 100
-        is_inside = bucket < self._settings.dynamic_signatures_rollout
+        is_inside = bucket < flags.rollout
         return None if is_inside or is_insisting else _ROLLOUT_WARNING
 
 
@@ -189,6 +219,10 @@ def definition_key(definition: object) -> bytes:
     if isinstance(definition, dict) and "metadata" in definition:
         definition = {key: value for key, value in definition.items() if key != "metadata"}
     return canonical(definition)
+
+
+def _switched_off() -> DynamicSignaturesOffError:
+    return DynamicSignaturesOffError("Dynamic signatures are switched off, and fallback is 'never'")
 
 
 def _check_program_type(value: object) -> None:

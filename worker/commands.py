@@ -9,13 +9,16 @@ import collections
 from typing import Any
 
 from worker.blueprints import Blueprint, field_mapping, program_fingerprint, signature_class_name
+from worker.bridge import Bridge
+from worker.controls import Controls
 from worker.errors import InvalidRequestError, ProgramNotFoundError
 from worker.execution import Limits, Runner
-from worker.inbox import Inbox, Run, Standing, steadily
+from worker.inbox import Inbox, Run, Standing
 from worker.message import CreateArgs, ExecuteArgs, Job, read_args
 from worker.programs import Program, Programs
 from worker.settings import Settings
-from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError
+from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError, steadily
+from worker.tally import Tally
 from worker.telemetry import JOB_SECONDS, PROGRAM_RUNS, PROGRAMS_CREATED
 
 
@@ -28,6 +31,11 @@ class Commands:
         programs: Definitions into programs.
         runner: Runs them.
         inbox: Stores successes.
+
+    Attributes:
+        once: Command → what runs it, `Controls` included.
+        tally: What this worker has done.
+        bridge: Answers what only DSPex's own bridge had work to do for.
     """
 
     def __init__(self, store: Store, settings: Settings, *, programs: Programs, runner: Runner, inbox: Inbox) -> None:
@@ -37,29 +45,47 @@ class Commands:
         self._runner = runner
         self._inbox = inbox
         self._runs: collections.Counter[str] = collections.Counter()
+        self.tally = Tally()
+        self.bridge = Bridge(settings)
         self.once: dict[str, Run] = {
             "create_program": self.create_program,
             "execute_program": self.execute_program,
+            "create_gemini_program": self.create_gemini_program,
+            "execute_gemini_program": self.execute_gemini_program,
             "delete_program": self.delete_program,
+            **Controls(store, settings, inbox=inbox, tally=self.tally).once,
         }
 
     async def create_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Define a program; the same definition under the same id is a success, however often."""
+        return await self._create(job, standing, is_gemini=False)
+
+    async def create_gemini_program(self, job: Job, standing: Standing) -> StoredOutcome:
+        """Define a program as DSPex's bridge did for Gemini; the LM is that of the alias, here as everywhere."""
+        return await self._create(job, standing, is_gemini=True)
+
+    async def _create(self, job: Job, standing: Standing, *, is_gemini: bool) -> StoredOutcome:
         args, warnings = read_args(CreateArgs, job.args)
-        blueprint = self._programs.blueprints.draw(args)
+        blueprints = self._programs.blueprints
+        blueprint = blueprints.draw(args, flags=standing.flags)
+        blueprints.in_force(blueprint, flags=standing.flags)
         standing.fingerprint = blueprint.fingerprint
         fingerprint = program_fingerprint(blueprint, args)
         new = NewProgram(
             program_id=args.id or f"sig-{fingerprint[:32]}",
             fingerprint=fingerprint,
             definition=blueprint.to_text(),
+            kind=blueprint.kind,
             replace=args.replace,
             ttl_ms=self._inbox.ttl_ms,
         )
         known = [*standing.warnings, *warnings]
 
         def answer(record: ProgramRecord) -> StoredOutcome:
-            return self._inbox.success(job, self._created(record, blueprint, warnings=known))
+            # What is stored counts: the same definition may have been decided otherwise before.
+            stored_blueprint = blueprints.in_force(Blueprint.from_text(record.definition), flags=standing.flags)
+            created = self._created(record, stored_blueprint, warnings=known)
+            return self._inbox.success(job, created | (self._gemini(blueprint.lm) if is_gemini else {}))
 
         _, stored = await steadily(
             lambda: self._store.create_program(new, ticket=standing.ticket, token=standing.token, answer=answer)
@@ -69,13 +95,26 @@ class Commands:
 
     async def execute_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Run a program, or a definition that the job brings along, on inputs."""
+        result, _ = await self._execute(job, standing)
+        return await self._inbox.keep(job, standing, result)
+
+    async def execute_gemini_program(self, job: Job, standing: Standing) -> StoredOutcome:
+        """Run a program as DSPex's bridge did for Gemini; the provider's own response is not passed on."""
+        result, lm = await self._execute(job, standing)
+        return await self._inbox.keep(job, standing, result | self._gemini(lm))
+
+    async def _execute(self, job: Job, standing: Standing) -> tuple[dict[str, Any], str]:
+        """Run a program; return the result and the alias that it ran on."""
         args, warnings = read_args(ExecuteArgs, job.args)
         self._check_payable(job, args)
         record, program = await self._find(args, standing)
         standing.fingerprint = program.blueprint.fingerprint
+        if record is not None and args.signature is not None:
+            warnings.append("The signature was ignored: the job names a program")
         inputs, input_warnings = program.read_inputs(args.inputs)
         limits, limit_warnings = self._limits(args, program, standing)
-        run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
+        with self._inbox.stoppable(standing):
+            run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
         self._count(record, program, seconds=run.seconds, fell_back=run.fallback_reason is not None)
         blueprint = program.blueprint
         reason = run.fallback_reason or blueprint.reason
@@ -99,7 +138,7 @@ class Commands:
                 *run.warnings,
             ],
         }
-        return await self._inbox.keep(job, standing, result)
+        return result, limits.lm
 
     async def delete_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Delete a program; results of its jobs stay."""
@@ -111,7 +150,10 @@ class Commands:
         )
         if not is_deleted:
             raise ProgramNotFoundError(program_id)
-        return stored
+        if ticket is None:
+            return stored
+        # Another delivery of this job may have been first: then its reply is the one that is repeated.
+        return await steadily(lambda: self._store.get_result(ticket.job_key, tenant=ticket.tenant)) or stored
 
     async def flush_runs(self) -> None:
         """Write the run counts that gathered since the last call; a store that is down gets them the next time."""
@@ -127,21 +169,19 @@ class Commands:
     def _check_payable(self, job: Job, args: ExecuteArgs) -> None:
         if job.delivery.reply_to is None and job.delivery.message_id is None:
             raise InvalidRequestError("A job without reply_to needs a message_id, or nobody could see its result")
-        if args.options.max_cost_usd is not None:
-            raise InvalidRequestError("max_cost_usd is not enforced by this version", field="max_cost_usd")
 
     async def _find(self, args: ExecuteArgs, standing: Standing) -> tuple[ProgramRecord | None, Program]:
-        if args.program_id is not None:
+        if args.program_id:
             record = standing.program
             program_id = args.program_id
             if record is None and standing.ticket is None:
                 record = await steadily(lambda: self._store.get_program(program_id))
             if record is None:
                 raise ProgramNotFoundError(program_id)
-            return record, self._programs.load(record)
+            return record, self._programs.load(record, flags=standing.flags, policy=args.options.fallback)
         if args.signature is None:
             raise InvalidRequestError("Program ID is required", field="program_id")
-        return None, self._programs.one_off(args)
+        return None, self._programs.one_off(args, flags=standing.flags)
 
     def _limits(self, args: ExecuteArgs, program: Program, standing: Standing) -> tuple[Limits, list[str]]:
         """Apply the precedence: options, then the program, then the settings."""
@@ -150,6 +190,7 @@ class Commands:
         given = {"temperature": options.temperature, "max_tokens": options.max_tokens}
         config |= {key: value for key, value in given.items() if value is not None}
         standing.meter.max_calls = options.max_lm_calls or self._settings.max_lm_calls
+        standing.meter.max_cost_usd = options.max_cost_usd
         warnings = []
         timeout_seconds = self._settings.job_timeout_seconds
         if options.timeout_ms is not None:
@@ -170,8 +211,14 @@ class Commands:
         kind = "fallback" if fell_back else program.blueprint.kind
         PROGRAM_RUNS.labels(kind).inc()
         JOB_SECONDS.labels(kind).observe(seconds)
+        self.tally.runs[kind] += 1
         if record is not None:
             self._runs[record.program_id] += 1
+
+    def _gemini(self, alias: str | None) -> dict[str, Any]:
+        """Return what DSPex reads of a Gemini program besides; the model is whatever the alias names."""
+        profile = self._settings.profiles.get(alias or "default")
+        return {"type": "gemini", "model_name": profile.model if profile else None, "raw_response": None}
 
     def _created(self, record: ProgramRecord, blueprint: Blueprint, *, warnings: list[Any]) -> dict[str, Any]:
         signature = self._programs.blueprints.normalized(blueprint)

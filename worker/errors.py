@@ -22,6 +22,7 @@
     │  ├─ IdempotencyConflictError   idempotency_conflict
     │  └─ ReplyToNotAllowedError     reply_to_not_allowed
     ├─ ExpiredError                  expired
+    ├─ CancelledJobError             cancelled
     └─ RunError                      the job was right, and its run failed
        ├─ TransientLMError           may pass: delayed on the broker, then again
        │  ├─ LMRateLimitedError      lm_rate_limited
@@ -46,7 +47,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,11 @@ class Problem:
 
     path: str
     problem: str
+
+
+def encodable(text: str) -> str:
+    """Return a text with ``?`` for each character that UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()
 
 
 class WorkerError(Exception):
@@ -88,10 +94,12 @@ class WorkerError(Exception):
         problems: Sequence[Problem] = (),
         retry_after_ms: int | None = None,
     ) -> None:
+        # Sentences quote what was sent or answered; a lone surrogate in it must not cost anybody the answer.
+        reason = encodable(reason)
         super().__init__(f"{self.prefix}{reason}")
         self.reason = reason
-        self.field = field
-        self.problems = tuple(problems)
+        self.field = None if field is None else encodable(field)
+        self.problems = tuple(Problem(encodable(one.path), encodable(one.problem)) for one in problems)
         self.retry_after_ms = retry_after_ms
         self.attempts = 0
 
@@ -157,6 +165,10 @@ class DefinitionError(RefusedError):
     ) -> None:
         super().__init__(reason, field=field, problems=problems)
         self.breaks_limit = breaks_limit
+
+    def again(self) -> Self:
+        """Return a fresh error of the same content: a remembered one would hold on to the frames of each raise."""
+        return type(self)(self.reason, field=self.field, problems=self.problems, breaks_limit=self.breaks_limit)
 
 
 class InvalidSignatureError(DefinitionError):
@@ -229,6 +241,12 @@ class ExpiredError(WorkerError):
     code = "expired"
 
 
+class CancelledJobError(WorkerError):
+    """The job was cancelled before it was done."""
+
+    code = "cancelled"
+
+
 class RunError(WorkerError):
     """The job was accepted and its run failed."""
 
@@ -288,9 +306,14 @@ class LMNotConfiguredError(RunError):
 
 
 class OutputInvalidError(RunError):
-    """The LM's answer does not match what was declared."""
+    """The LM's answer does not match what was declared.
+
+    Attributes:
+        answer: The answer as the LM gave it, to be shown to it again; never sent to the caller.
+    """
 
     code = "output_invalid"
+    answer: str = ""
 
 
 class JobTimeoutError(RunError):

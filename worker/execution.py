@@ -1,13 +1,15 @@
-"""Runs one program within one delivery: the LM calls, the quick retry, the time limit, the fallback, the usage.
+"""Runs one program within one delivery: the LM calls, the quick retry, the repairs, the time limit, the fallback.
 
 What a run may cost is in its `Meter`; what it may last is one time-out around all of it. Longer waits belong to the
 broker's delay ladder, never to an unacked delivery, so the only retry here is one quick second attempt after a
-transport error or a server error.
+transport error or a server error. An invalid answer is asked for again, with its problems named; each time is an LM
+call like any other.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,15 +17,18 @@ from typing import Any
 
 import dspy
 import tenacity
+from dspy import lm15
 from dspy.utils.exceptions import AdapterParseError
+from tenacity.stop import stop_base
 
 from worker.adapter import WireAdapter, free_word
-from worker.errors import JobTimeoutError, LMUnavailableError, OutputInvalidError
+from worker.errors import InvalidRequestError, JobTimeoutError, LMUnavailableError, OutputInvalidError
 from worker.lm import OFFLINE_ANSWER, OFFLINE_WARNING, CountedLM, LMs
 from worker.message import canonical
 from worker.meter import METER, Meter
 from worker.programs import Compiled, Program, Programs, as_question
 from worker.signatures import sample_outputs
+from worker.telemetry import REPAIRS
 
 REASONING_OUTPUT = "_reasoning"
 
@@ -68,17 +73,30 @@ class Result:
     warnings: list[Any] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """What is asked of which LM."""
+
+    compiled: Compiled
+    predictor: dspy.Predict
+    inputs: Mapping[str, object]
+    lm: CountedLM
+    limits: Limits
+
+
 class Runner:
     """Runs programs on the worker's LMs.
 
     Args:
         lms: The aliases.
         programs: For the question-and-answer program of a fallback.
+        max_repairs: Times that a run asks again for an invalid answer.
     """
 
-    def __init__(self, lms: LMs, programs: Programs) -> None:
+    def __init__(self, lms: LMs, programs: Programs, *, max_repairs: int) -> None:
         self._lms = lms
         self._programs = programs
+        self._max_repairs = max_repairs
 
     async def run(self, program: Program, inputs: Mapping[str, object], *, limits: Limits, meter: Meter) -> Result:
         """Run a program on checked inputs.
@@ -90,15 +108,20 @@ class Runner:
             meter: Counts the calls, also those of a run that fails.
 
         Raises:
+            InvalidRequestError: A cost budget for a model whose price is not known.
             RunError: By its code; ``meter`` tells what it cost.
         """
         began = time.perf_counter()
         lm = self._lms.get(limits.lm)
+        if meter.max_cost_usd is not None and not lm.is_priced:
+            raise InvalidRequestError(
+                f"max_cost_usd cannot be kept: the price of LM '{limits.lm}' is not known", field="max_cost_usd"
+            )
         token = METER.set(meter)
         clock = asyncio.timeout(limits.timeout_seconds)
         try:
             async with clock:
-                outputs, reason, warnings = await self._ask_with_fallback(program, inputs, lm=lm, limits=limits)
+                outputs, reason, warnings = await self._answer(program, inputs, lm=lm, limits=limits)
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -109,58 +132,76 @@ class Runner:
             warnings.append(OFFLINE_WARNING)
         return Result(outputs, time.perf_counter() - began, reason, warnings)
 
-    async def _ask_with_fallback(
+    async def _answer(
         self, program: Program, inputs: Mapping[str, object], *, lm: CountedLM, limits: Limits
     ) -> tuple[dict[str, Any], str | None, list[Any]]:
+        """Ask the program itself, and where that is allowed question and answer after it."""
         try:
-            return await self._ask(program, inputs, lm=lm, limits=limits), None, []
+            return await self._ask(_Task(program.compiled, program.predictor, inputs, lm, limits)), None, []
         except OutputInvalidError as error:
-            if not (limits.may_fall_back and program.is_dynamic and inputs):
+            may_fall_back = limits.may_fall_back and program.is_dynamic and bool(inputs)
+            if not may_fall_back or not METER.get().may_go_on:
                 raise
             question = as_question(inputs, instructions_text=program.question)
             compiled = self._programs.question_and_answer()
-            answered = await self._predict(
-                compiled, dspy.Predict(compiled.signature_class), {"question": question}, lm=lm, limits=limits
-            )
+            predictor = dspy.Predict(compiled.signature_class)
+            task = _Task(compiled, predictor, {"question": question}, lm, limits)
+            answered = await _reach(task, compiled.adapter_for(lm.dialect), config=limits.config)
             return answered, f"{error.code}: {error}", [_ANSWERED_BY_FALLBACK]
 
-    async def _ask(
-        self, program: Program, inputs: Mapping[str, object], *, lm: CountedLM, limits: Limits
-    ) -> dict[str, Any]:
-        """Ask the program itself, with one quick retry where the LM could not be reached."""
-        retrying = tenacity.AsyncRetrying(
-            stop=tenacity.stop_after_attempt(_QUICK_ATTEMPTS),
-            wait=_QUICK_WAIT,
-            retry=tenacity.retry_if_exception_type(LMUnavailableError),
-            reraise=True,
-        )
-        return await retrying(self._predict, program.compiled, program.predictor, inputs, lm=lm, limits=limits)
+    async def _ask(self, task: _Task) -> dict[str, Any]:
+        """Ask until the answer is valid, naming each time what was wrong, as often as the budgets allow."""
+        adapter = task.compiled.adapter_for(task.lm.dialect)
+        config = dict(task.limits.config)
+        for repairs in itertools.count():
+            try:
+                return await _reach(task, adapter, config=config)
+            except OutputInvalidError as error:
+                if repairs == self._max_repairs or not METER.get().may_go_on:
+                    raise
+                REPAIRS.labels(task.lm.alias).inc()
+                adapter = adapter.asking_again(error)
+                config["cache"] = False
+        raise AssertionError("an endless count has ended")
 
-    async def _predict(
-        self,
-        compiled: Compiled,
-        predictor: dspy.Predict,
-        inputs: Mapping[str, object],
-        *,
-        lm: CountedLM,
-        limits: Limits,
-    ) -> dict[str, Any]:
-        adapter = compiled.adapter
-        offline = OFFLINE_ANSWER.set(lambda: _stand_in_answer(adapter, inputs))
-        try:
-            with dspy.context(lm=lm, adapter=adapter, trace=None, warn_on_type_mismatch=False):
-                prediction = await predictor.acall(  # type: ignore[no-untyped-call]
-                    **adapter.to_internal(inputs), config=dict(limits.config)
-                )
-        except AdapterParseError:
-            raise OutputInvalidError("the LM gave an empty answer") from None
-        finally:
-            OFFLINE_ANSWER.reset(offline)
-        values = {key: prediction[key] for key in (*adapter.outputs, *_reasoning_keys(adapter))}
-        outputs = adapter.to_wire(values)
-        if limits.has_reasoning and adapter.reasoning_key is not None:
-            outputs[free_word(REASONING_OUTPUT, set(outputs))] = values[adapter.reasoning_key]
-        return outputs
+
+class _StopWhenLate(stop_base):
+    """Stop where the caller's deadline has passed."""
+
+    def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
+        return METER.get().is_late
+
+
+async def _reach(task: _Task, adapter: WireAdapter, *, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Ask once, with one quick retry where the LM could not be reached."""
+    async for attempt in tenacity.AsyncRetrying(
+        stop=tenacity.stop_after_attempt(_QUICK_ATTEMPTS) | _StopWhenLate(),
+        wait=_QUICK_WAIT,
+        retry=tenacity.retry_if_exception_type(LMUnavailableError),
+        reraise=True,
+    ):
+        with attempt:
+            return await _predict(task, adapter, config=config)
+    raise AssertionError("retrying has ended without a result")
+
+
+async def _predict(task: _Task, adapter: WireAdapter, *, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the DSPy module: one LM call, checked outputs by wire name."""
+    offline = OFFLINE_ANSWER.set(lambda: _stand_in_answer(adapter, task.inputs))
+    try:
+        with dspy.context(lm=task.lm, adapter=adapter, trace=None, warn_on_type_mismatch=False):
+            prediction = await task.predictor.acall(  # type: ignore[no-untyped-call]
+                **adapter.to_internal(task.inputs), config={**config, **adapter.lm_options}
+            )
+    except AdapterParseError:
+        raise OutputInvalidError("the LM gave an empty answer") from None
+    finally:
+        OFFLINE_ANSWER.reset(offline)
+    values = {key: prediction[key] for key in (*adapter.outputs, *_reasoning_keys(adapter))}
+    outputs = adapter.to_wire(values)
+    if task.limits.has_reasoning and adapter.reasoning_key is not None:
+        outputs[free_word(REASONING_OUTPUT, set(outputs))] = values[adapter.reasoning_key]
+    return outputs
 
 
 def _reasoning_keys(adapter: WireAdapter) -> list[str]:
@@ -169,4 +210,7 @@ def _reasoning_keys(adapter: WireAdapter) -> list[str]:
 
 def _stand_in_answer(adapter: WireAdapter, inputs: Mapping[str, object]) -> str:
     seed = f"{adapter.signature.fingerprint}:{canonical(dict(inputs)).decode()}"
-    return adapter.write_answer(sample_outputs(adapter.signature, seed=seed))
+    try:
+        return adapter.write_answer(sample_outputs(adapter.signature, seed=seed))
+    except ValueError as error:
+        raise lm15.UnsupportedFeatureError(f"the offline stand-in can make up no value: {error}") from None

@@ -18,7 +18,7 @@ inputs refused                                       invalid_inputs             
 unknown program · another one under a known id       program_not_found program_exists       error    AckIfReplied
 same message id, other content                       idempotency_conflict                   error    AckIfReplied
 reply_to refused                                     reply_to_not_allowed                   none     DeadLetter
-past its deadline                                    expired                                error    Ack
+past its deadline, or cancelled                      expired cancelled                      error    Ack
 LM trouble that may pass                             lm_rate_limited lm_timeout             none yet Delay
                                                      lm_unavailable lm_auth
 the same, attempts, age or deadline used up          the same codes                         error    DeadLetter
@@ -31,6 +31,8 @@ properties too large to copy                         invalid_request            
 shutdown, connection lost                            –                                      none     Leave
 ==================================================== ====================================== ======== ===============
 
+A refused ``configure_lm`` is acked in every case: a dead letter would keep the key that DSPex puts into it.
+
 See Also:
     docs/WIRE.md, "Settlement": the same table for publishers; a test keeps the two alike.
 """
@@ -41,10 +43,11 @@ from collections.abc import Callable
 
 import structlog
 
+from worker.bridge import may_hold_a_key
 from worker.commands import Commands
 from worker.errors import (
+    CancelledJobError,
     ExpiredError,
-    InternalError,
     InvalidRequestError,
     RefusedError,
     ReplyToNotAllowedError,
@@ -52,7 +55,7 @@ from worker.errors import (
     UnknownCommandError,
     WorkerError,
 )
-from worker.inbox import Inbox, steadily
+from worker.inbox import Inbox, report_bug
 from worker.message import (
     Ack,
     AckIfReplied,
@@ -75,6 +78,7 @@ from worker.message import (
 )
 from worker.questions import Questions
 from worker.settings import Settings
+from worker.store import steadily
 from worker.telemetry import JOBS
 
 _MAX_LETTER_TEXT = 512
@@ -107,10 +111,11 @@ class Handler:
         self._commands = commands
         self._questions = questions
         self._clock_ms = clock_ms
+        self._tally = commands.tally
 
     async def handle(self, delivery: Delivery) -> Outcome:
         """Handle one delivery."""
-        self._questions.in_flight += 1
+        self._tally.in_flight += 1
         document: object = None
         key = delivery.message_id or None
         command = "unreadable"
@@ -124,12 +129,10 @@ class Handler:
             outcome = await self._answer(job)
         except WorkerError as error:
             outcome = self._refuse(delivery, error, document=document, key=key)
-        except Exception:
-            log.exception("job.bug", command=command)
-            bug = InternalError("internal error; the worker's log has the details")
-            outcome = self._refuse(delivery, bug, document=document, key=key)
+        except Exception as error:  # noqa: BLE001 - total: every path ends in an outcome
+            outcome = self._refuse(delivery, report_bug(error, command=command), document=document, key=key)
         finally:
-            self._questions.in_flight -= 1
+            self._tally.in_flight -= 1
         self._count(command, outcome)
         return outcome
 
@@ -155,9 +158,11 @@ class Handler:
 
     def _refuse(self, delivery: Delivery, error: WorkerError, *, document: object, key: str | None) -> Outcome:
         """End a job that was not run, or whose run had no row to end in."""
+        is_secret = may_hold_a_key(delivery, document)
         letter = Letter(error.code, str(error)[:_MAX_LETTER_TEXT], error.attempts)
         if isinstance(error, ReplyToNotAllowedError):
-            return Outcome(None, Reject() if delivery.is_oversized else DeadLetter(letter), code=error.code)
+            settlement: Settlement = Reject() if delivery.is_oversized else DeadLetter(letter)
+            return Outcome(None, Ack() if is_secret else settlement, code=error.code)
         body = encode_error(request_id(document), error, now_ms=self._clock_ms())
         reply = make_reply(
             delivery,
@@ -166,12 +171,13 @@ class Handler:
             namespace=self._settings.namespace,
             attempts=error.attempts,
         )
-        return Outcome(reply, _settlement(delivery, error, letter=letter), code=error.code)
+        settlement = Ack() if is_secret else _settlement(delivery, error, letter=letter)
+        return Outcome(reply, settlement, code=error.code)
 
     def _count(self, command: str, outcome: Outcome) -> None:
-        self._questions.command_count += 1
+        self._tally.commands += 1
         if outcome.code not in ("ok", "delayed"):
-            self._questions.error_count += 1
+            self._tally.errors += 1
         JOBS.labels(command, outcome.code).inc()
 
 
@@ -179,7 +185,7 @@ def _settlement(delivery: Delivery, error: WorkerError, *, letter: Letter) -> Se
     if delivery.is_oversized:
         return Reject()
     match error:
-        case ExpiredError():
+        case ExpiredError() | CancelledJobError():
             return Ack()
         case RefusedError():
             return AckIfReplied(letter)

@@ -11,15 +11,17 @@ See Also:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+import traceback
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import structlog
-import tenacity
 
 from worker.errors import (
+    CancelledJobError,
     ExpiredError,
     IdempotencyConflictError,
     InternalError,
@@ -28,6 +30,7 @@ from worker.errors import (
     TransientLMError,
     WorkerError,
 )
+from worker.flags import Flags
 from worker.message import (
     Ack,
     AckIfReplied,
@@ -43,9 +46,11 @@ from worker.message import (
     make_reply,
 )
 from worker.meter import Meter
+from worker.runs import Runs, cancelled
 from worker.settings import Settings
 from worker.store import (
     Claim,
+    Holding,
     ProgramRecord,
     Spent,
     Store,
@@ -53,11 +58,15 @@ from worker.store import (
     StoreUnavailableError,
     Ticket,
     Verdict,
+    steadily,
+    uninterrupted,
 )
 from worker.telemetry import CLAIMS
 
 UNPROTECTED_WARNING = "The job has neither message_id nor correlation_id: if it is delivered again, it runs again"
 
+# A job that names a program which another worker may still be creating.
+_WAITING = frozenset({"execute_program", "execute_gemini_program"})
 _DEAD_LETTERED_TTL_MS = 30 * 86_400_000
 _MAX_LETTER_TEXT = 512
 
@@ -77,6 +86,8 @@ class Standing:
         first_delivered_ms: Unix milliseconds of the first delivery.
         now_ms: Unix milliseconds at the claim.
         meter: What the job has used so far.
+        flags: As of the claim.
+        is_cancelled: Whether the job was cancelled before it started.
         fingerprint: Signature fingerprint, once it is known.
     """
 
@@ -87,6 +98,8 @@ class Standing:
     first_delivered_ms: int
     now_ms: int
     meter: Meter
+    flags: Flags = field(default_factory=Flags)
+    is_cancelled: bool = False
     fingerprint: str | None = None
     warnings: list[Any] = field(default_factory=list)
 
@@ -113,6 +126,7 @@ class Inbox:
         self._store = store
         self._settings = settings
         self._clock_ms = clock_ms
+        self._runs = Runs()
 
     async def once(self, job: Job, run: Run) -> Outcome:
         """Run a job, unless it was run before or runs elsewhere, and return how it ends.
@@ -123,7 +137,8 @@ class Inbox:
         claim = await self._claim(job)
         if claim is not None and claim.verdict is not Verdict.MINE:
             return self._not_mine(job, claim)
-        return await self._run(job, self._stand(job, claim), run)
+        flags = claim.flags if claim is not None else await steadily(self._store.get_flags)
+        return await self._run(job, self._stand(job, claim, flags=Flags.of(self._settings, flags)), run)
 
     async def keep(self, job: Job, standing: Standing, result: dict[str, Any]) -> StoredOutcome:
         """Store a success and return what is stored now: the first success wins, whoever paid for it."""
@@ -139,25 +154,62 @@ class Inbox:
         """Lifetime of a stored result in milliseconds."""
         return round(self._settings.result_ttl_seconds * 1_000)
 
+    def holding(self, standing: Standing) -> Holding:
+        """Return what a change needs to store its outcome in its own transaction."""
+        return Holding(standing.ticket, standing.token, self.ttl_ms)
+
+    def stoppable(self, standing: Standing) -> contextlib.AbstractContextManager[None]:
+        """Let a cancel end the block; a job without a row has no name to cancel it by.
+
+        Raises:
+            CancelledJobError: It did.
+        """
+        ticket = standing.ticket
+        return contextlib.nullcontext() if ticket is None else self._runs.stoppable((ticket.tenant, ticket.job_key))
+
+    async def stop_cancelled(self) -> None:
+        """Stop what runs in this process and has a cancel mark, whichever worker set it.
+
+        Raises:
+            StoreUnavailableError: The store cannot tell; what runs goes on.
+        """
+        running = self._runs.jobs
+        if not running:
+            return
+        for one in await self._store.find_cancelled(running):
+            if self._runs.stop(one):
+                log.info("job.stopped", message_id=one[1])
+
     async def _run(self, job: Job, standing: Standing, run: Run) -> Outcome:
         try:
+            if standing.is_cancelled:
+                raise cancelled()
             check_deadline(job, now_ms=self._clock_ms())
             stored = await run(job, standing)
         except asyncio.CancelledError:
             await self._give_back(standing)
             raise
         except WorkerError as error:
-            return await self._end(job, standing, error)
-        except Exception:
-            log.exception("job.bug", command=job.command)
-            bug = InternalError("internal error; the worker's log has the details")
-            return await self._end(job, standing, bug)
+            return await self._end_surely(job, standing, error)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the row must not stay with this process
+            return await self._fail(job, standing, report_bug(error, command=job.command))
         return self._succeed(job, standing, stored)
+
+    async def _end_surely(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
+        """End the job; a bug on the way must not leave its row with this process."""
+        try:
+            return await self._end(job, standing, error)
+        except WorkerError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - the same
+            return await self._fail(job, standing, report_bug(bug, command=job.command))
 
     async def _end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
         match error:
-            case ProgramNotFoundError() if job.command == "execute_program" and not job.delivery.trail.waits:
+            case ProgramNotFoundError() if job.command in _WAITING and not job.delivery.trail.waits:
                 return await self._wait_for_program(job, standing)
+            case CancelledJobError():
+                return await self._give_up(job, standing, error)
             case TransientLMError():
                 return await self._retry_later(job, standing, error)
             case RunError():
@@ -173,7 +225,7 @@ class Inbox:
         CLAIMS.labels(claim.verdict.value).inc()
         return claim
 
-    def _stand(self, job: Job, claim: Claim | None) -> Standing:
+    def _stand(self, job: Job, claim: Claim | None, *, flags: Flags) -> Standing:
         now_ms = self._clock_ms()
         trail = job.delivery.trail
         first_seen_ms = claim.first_seen_ms if claim else now_ms
@@ -184,7 +236,9 @@ class Inbox:
             attempts=claim.attempts if claim else trail.attempts,
             first_delivered_ms=trail.first_delivered_ms or first_seen_ms,
             now_ms=now_ms,
-            meter=_meter(claim, self._settings),
+            meter=_meter(claim, self._settings, deadline_ms=job.deadline_ms),
+            flags=flags,
+            is_cancelled=claim.is_cancelled if claim else False,
             warnings=[] if claim else [UNPROTECTED_WARNING],
         )
 
@@ -195,7 +249,11 @@ class Inbox:
             case Verdict.STORED if claim.stored is not None:
                 return self._repeat(job, claim.stored)
             case _:
-                return self._delayed(job, self._settings.delays_ms[0], attempts=job.delivery.trail.attempts, waits=1)
+                return self._elsewhere(job)
+
+    def _elsewhere(self, job: Job) -> Outcome:
+        """Look again after the shortest step: another worker runs the job."""
+        return self._delayed(job, self._settings.delays_ms[0], attempts=job.delivery.trail.attempts, waits=1)
 
     def _repeat(self, job: Job, stored: StoredOutcome) -> Outcome:
         """Send a stored reply again; a dead letter only until it was confirmed once."""
@@ -249,6 +307,8 @@ class Inbox:
         outcome = await self._finish(standing, outcome, ttl_ms=_DEAD_LETTERED_TTL_MS)
         if outcome.is_success:
             return self._succeed(job, standing, outcome)
+        if not outcome.is_stored:
+            return self._elsewhere(job)
         return self._outcome(job, outcome.reply, DeadLetter(letter), code=error.code, attempts=error.attempts)
 
     async def _refuse(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
@@ -264,9 +324,29 @@ class Inbox:
         stored = await self._finish(standing, StoredOutcome(False, error.code, body, ""), ttl_ms=self.ttl_ms)
         if stored.is_success:
             return self._succeed(job, standing, stored)
+        if not stored.is_stored:
+            return self._elsewhere(job)
         letter = Letter(error.code, str(error)[:_MAX_LETTER_TEXT], error.attempts, standing.fingerprint)
         settlement = Ack() if isinstance(error, ExpiredError) else AckIfReplied(letter)
         return self._outcome(job, stored.reply, settlement, code=error.code, attempts=error.attempts)
+
+    async def _give_up(self, job: Job, standing: Standing, error: CancelledJobError) -> Outcome:
+        """Free the row of a cancelled job and raise; what it did cost stays counted.
+
+        Nothing is stored as its result: the mark lives on, and answers every later delivery alike. Where another run of
+        the job was taken over and has brought a success meanwhile, that is the answer.
+        """
+        error.attempts = standing.attempts_now
+        ticket = standing.ticket
+        if ticket is not None and error.attempts == 0 and ticket.generation == 0:
+            await steadily(lambda: self._store.forget(ticket, token=standing.token))
+        else:
+            await self._release(standing, is_attempt=standing.meter.calls_now > 0)
+        if ticket is not None:
+            stored = await steadily(lambda: self._store.get_result(ticket.job_key, tenant=ticket.tenant))
+            if stored is not None and stored.is_success:
+                return self._succeed(job, standing, stored)
+        raise error
 
     async def _finish(self, standing: Standing, outcome: StoredOutcome, *, ttl_ms: int) -> StoredOutcome:
         """Store an outcome, where there is a row, and return what is stored now."""
@@ -277,7 +357,7 @@ class Inbox:
         storing = steadily(
             lambda: self._store.finish(ticket, token=standing.token, outcome=outcome, spent=spent, ttl_ms=ttl_ms)
         )
-        return await _uninterrupted(storing)
+        return await uninterrupted(storing)
 
     async def _release(self, standing: Standing, *, is_attempt: bool) -> None:
         ticket = standing.ticket
@@ -313,30 +393,14 @@ class Inbox:
         return Outcome(reply, settlement, code=code, on_settled=on_settled)
 
 
-async def steadily(call: Callable[[], Awaitable[R]]) -> R:
-    """Repeat a store call until the store answers.
+def report_bug(error: Exception, *, command: str) -> InternalError:
+    """Log where an unexpected error came from, and return what the caller is told.
 
-    A delivery that cannot be claimed, or a result that cannot be stored, is held: running unprotected could pay
-    twice, and giving up would lose what was paid for. Readiness fails meanwhile.
+    Its message stays out of the log: it may quote the payload, and payloads are not logged.
     """
-    async for attempt in tenacity.AsyncRetrying(
-        retry=tenacity.retry_if_exception_type(StoreUnavailableError),
-        wait=tenacity.wait_random_exponential(multiplier=0.2, max=5),
-        before_sleep=lambda state: log.warning("store.unavailable", attempt=state.attempt_number),
-    ):
-        with attempt:
-            return await call()
-    raise AssertionError("an endless retry has ended")
-
-
-async def _uninterrupted(storing: Coroutine[Any, Any, R]) -> R:
-    """Let a cancelled job store what it has paid for before it ends."""
-    task = asyncio.create_task(storing)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await task
-        raise
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("job.bug", command=command, error=type(error).__name__, frames=frames[-12:])
+    return InternalError("internal error; the worker's log has the details")
 
 
 def _ticket(job: Job, key: str) -> Ticket:
@@ -360,11 +424,12 @@ def _spent(standing: Standing) -> Spent:
     return Spent(lm_calls=meter.calls_now, cost_usd=None if meter.is_unpriced else meter.cost_now)
 
 
-def _meter(claim: Claim | None, settings: Settings) -> Meter:
+def _meter(claim: Claim | None, settings: Settings, *, deadline_ms: int | None) -> Meter:
     if claim is None:
-        return Meter(max_calls=settings.max_lm_calls)
+        return Meter(max_calls=settings.max_lm_calls, deadline_ms=deadline_ms)
     return Meter(
         max_calls=settings.max_lm_calls,
+        deadline_ms=deadline_ms,
         calls_before=claim.lm_calls,
         cost_before=claim.cost_usd or 0.0,
         is_unpriced=claim.unpriced_lm_calls > 0,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +20,10 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 
 import dspy
 from dspy import lm15
+from dspy.clients import execution
 from dspy.clients.cache import Cache
+from dspy.clients.capabilities import resolve
+from dspy.clients.costs import estimate_cost
 from dspy.utils import exceptions as dspy_errors
 
 from worker.errors import (
@@ -30,11 +34,13 @@ from worker.errors import (
     LMRateLimitedError,
     LMTimeoutError,
     LMUnavailableError,
+    OutputInvalidError,
     Problem,
     WorkerError,
 )
 from worker.meter import METER, Meter
 from worker.settings import LMProfile
+from worker.signatures import Dialect
 from worker.telemetry import LM_CALLS, LM_SECONDS, LM_TOKENS
 
 OFFLINE_MODEL = "offline"
@@ -54,11 +60,33 @@ class CountedLM(dspy.LM):
     DSPy hands usage and cost to ``update_history`` only, so that is where they are read; no history is kept.
     """
 
-    def __init__(self, alias: str, *, timeout_seconds: float, secret: str | None, **options: Any) -> None:
-        super().__init__(cache=False, num_retries=0, **options)
+    def __init__(self, alias: str, profile: LMProfile, *, timeout_seconds: float, **options: Any) -> None:
+        super().__init__(profile.model, cache=False, num_retries=0, **options)
         self.alias = alias
+        self._structured_outputs = profile.structured_outputs
         self._timeout_seconds = timeout_seconds
-        self._secret = secret
+        self._secret = _secret(profile)
+
+    @functools.cached_property
+    def dialect(self) -> Dialect | None:
+        """The response schema that the model takes; None for the chat format."""
+        if self._structured_outputs == "auto":
+            return "strict" if self.supports_response_schema else None
+        return None if self._structured_outputs == "false" else self._structured_outputs
+
+    @functools.cached_property
+    def is_priced(self) -> bool:
+        """Whether DSPy knows what a call costs: without a price no cost budget can be kept."""
+        try:
+            route = resolve(self)  # type: ignore[no-untyped-call]
+        except lm15.LM15Error:
+            return False
+        usage = lm15.Usage(input_tokens=1, output_tokens=1, total_tokens=2)
+        probe = _response("", model=route.model, usage=usage)
+        cost, _ = estimate_cost(  # type: ignore[no-untyped-call]
+            probe, provider=route.provider, requested_model=route.model
+        )
+        return cost is not None
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         """Call the LM once.
@@ -77,6 +105,8 @@ class CountedLM(dspy.LM):
             raise
         except Exception as error:
             raise self._failed(error, meter) from error
+        if meter.is_cut:
+            raise OutputInvalidError("the answer was cut off at the limit of answer tokens (max_tokens)")
         if not meter.is_cached:
             LM_CALLS.labels(self.alias, "ok").inc()
             LM_SECONDS.labels(self.alias).observe(time.perf_counter() - began)
@@ -85,7 +115,7 @@ class CountedLM(dspy.LM):
     def update_history(self, entry: Mapping[str, Any]) -> None:
         """Read usage and cost of a finished call; keep nothing."""
         usage = entry["usage"] or {}
-        METER.get().answered(usage, entry["cost"])
+        METER.get().answered(usage, entry["cost"], is_cut=_is_cut(entry["response"]))
         LM_TOKENS.labels(self.alias, "prompt").inc(usage.get("prompt_tokens") or 0)
         LM_TOKENS.labels(self.alias, "completion").inc(usage.get("completion_tokens") or 0)
 
@@ -140,7 +170,13 @@ class LMs:
     LMs are made at their first use and kept: DSPy pools connections in them.
     """
 
-    def __init__(self, profiles: Mapping[str, LMProfile], *, timeout_seconds: float) -> None:
+    def __init__(
+        self, profiles: Mapping[str, LMProfile], *, timeout_seconds: float, max_connections: int = 100
+    ) -> None:
+        # DSPy gives its connection pools no size, and lm15's default of 100 would hold back a higher concurrency.
+        execution.RouterConfig = functools.partial(  # type: ignore[attr-defined, assignment]
+            lm15.RouterConfig, max_connections=max(100, max_connections)
+        )
         self._profiles = dict(profiles)
         self._timeout_seconds = timeout_seconds
         self._made: dict[str, CountedLM] = {}
@@ -183,7 +219,7 @@ class LMs:
             await lm.aclose()  # type: ignore[no-untyped-call]
 
     def _make(self, alias: str, profile: LMProfile) -> CountedLM:
-        secret = profile.api_key.get_secret_value() if profile.api_key else None
+        secret = _secret(profile)
         options: dict[str, Any] = {"temperature": profile.temperature, "max_tokens": profile.max_tokens}
         if profile.model == OFFLINE_MODEL:
             options |= {"engine": OfflineEngine(), "async_engine": AsyncOfflineEngine()}
@@ -191,11 +227,18 @@ class LMs:
             client = {"api_key": secret, "api_base": profile.api_base, "timeout": self._timeout_seconds}
             options |= {key: value for key, value in client.items() if value is not None}
         try:
-            return CountedLM(
-                alias, timeout_seconds=self._timeout_seconds, secret=secret, model=profile.model, **options
-            )
+            return CountedLM(alias, profile, timeout_seconds=self._timeout_seconds, **options)
         except (ValueError, TypeError, dspy_errors.LMError) as error:
             raise not_configured(f"LM '{alias}': {_mask(str(error), secret)}") from error
+
+
+def _response(text: str, *, model: str, usage: lm15.Usage) -> lm15.Response:
+    message = lm15.Message.assistant([lm15.TextPart(text)])
+    return lm15.Response(id=None, model=model, message=message, finish_reason="stop", usage=usage)
+
+
+def _secret(profile: LMProfile) -> str | None:
+    return profile.api_key.get_secret_value() if profile.api_key else None
 
 
 class OfflineEngine:
@@ -207,13 +250,8 @@ class OfflineEngine:
 
     def complete(self, request: lm15.Request) -> lm15.Response:
         """Return the stand-in's answer to the job of this context."""
-        return lm15.Response(
-            id=None,
-            model=OFFLINE_MODEL,
-            message=lm15.Message.assistant([lm15.TextPart(OFFLINE_ANSWER.get()())]),
-            finish_reason="stop",
-            usage=lm15.Usage(input_tokens=0, output_tokens=0, total_tokens=0),
-        )
+        usage = lm15.Usage(input_tokens=0, output_tokens=0, total_tokens=0)
+        return _response(OFFLINE_ANSWER.get()(), model=OFFLINE_MODEL, usage=usage)
 
 
 class AsyncOfflineEngine(OfflineEngine):
@@ -244,6 +282,12 @@ class _CountingCache(Cache):
 def _mask(text: str, secret: str | None) -> str:
     """Mask the key, then cut: the other way round, a part of it could be left at the end."""
     return (text.replace(secret, "***") if secret else text)[:_MAX_REASON]
+
+
+def _is_cut(response: Any) -> bool:
+    """Tell whether an answer ended at the limit of tokens: half an answer may look like a whole one."""
+    choices = getattr(response, "choices", None) or [response]
+    return any(getattr(choice, "finish_reason", None) == "length" for choice in choices)
 
 
 def _milliseconds(error: Any) -> int | None:

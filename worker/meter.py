@@ -7,6 +7,7 @@ cover. `execution` puts it into a context variable, where the LM finds it.
 from __future__ import annotations
 
 import contextvars
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,8 @@ class Meter:
 
     Attributes:
         max_calls: LM calls the job may make, over all its deliveries.
+        deadline_ms: Unix milliseconds after which no further call is begun, or None.
+        max_cost_usd: What the job may cost, over all its deliveries, in US dollars; None for no bound.
         calls_before: LM calls of earlier deliveries.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.
@@ -28,9 +31,12 @@ class Meter:
         prompt_tokens: Prompt tokens of this delivery.
         completion_tokens: Completion tokens of this delivery.
         cache_hits: Answers that came from the cache: no calls, no cost.
+        is_cut: Whether the last answer ended at the limit of answer tokens.
     """
 
     max_calls: int
+    deadline_ms: int | None = None
+    max_cost_usd: float | None = None
     calls_before: int = 0
     cost_before: float = 0.0
     is_unpriced: bool = False
@@ -39,6 +45,7 @@ class Meter:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cache_hits: int = 0
+    is_cut: bool = False
     _hits_at_begin: int = 0
 
     @property
@@ -56,19 +63,44 @@ class Meter:
         """Whether the call under way was answered from the cache."""
         return self.cache_hits > self._hits_at_begin
 
+    @property
+    def is_late(self) -> bool:
+        """Whether the caller's deadline has passed."""
+        return self.deadline_ms is not None and time.time_ns() // 1_000_000 > self.deadline_ms
+
+    @property
+    def may_go_on(self) -> bool:
+        """Whether another call of this run makes sense: it is paid for, and somebody waits for it."""
+        return self.exhausted is None and not self.is_late
+
+    @property
+    def exhausted(self) -> str | None:
+        """Which budget is used up, as a sentence, or None."""
+        if self.calls >= self.max_calls:
+            return f"the job may make {self.max_calls} LM calls and has made them"
+        if self.max_cost_usd is None:
+            return None
+        if self.cost_usd is None:
+            return f"the job may cost {self.max_cost_usd} USD, and the price of an LM call it made is not known"
+        if self.cost_usd >= self.max_cost_usd:
+            return f"the job may cost {self.max_cost_usd} USD and has cost {self.cost_usd:.6f}"
+        return None
+
     def begin(self) -> None:
         """Count a call that is about to be made.
 
         Raises:
-            BudgetExceededError: The job has made all the calls it may make.
+            BudgetExceededError: The job has used its calls or its money.
         """
-        if self.calls >= self.max_calls:
-            raise BudgetExceededError(f"the job may make {self.max_calls} LM calls and has made them")
+        reason = self.exhausted
+        if reason is not None:
+            raise BudgetExceededError(reason)
         self.calls_now += 1
         self._hits_at_begin = self.cache_hits
 
-    def answered(self, usage: Mapping[str, Any], cost: float | None) -> None:
+    def answered(self, usage: Mapping[str, Any], cost: float | None, *, is_cut: bool = False) -> None:
         """Add what the call under way used; an answer from the cache takes the call back."""
+        self.is_cut = is_cut
         if self.is_cached:
             self.calls_now -= 1
             return

@@ -7,18 +7,19 @@ so no cache here is ever stale and no worker tells another.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import dspy
 
-from worker.adapter import WireAdapter
+from worker.adapter import SchemaAdapter, WireAdapter
 from worker.blueprints import Blueprint, Blueprints, definition_key
 from worker.cache import CountedCache
 from worker.errors import InvalidInputsError, Problem
+from worker.flags import Flags
 from worker.message import ExecuteArgs, canonical, dump
 from worker.settings import Settings
-from worker.signatures import LEGACY, Signature, check_inputs
+from worker.signatures import LEGACY, Dialect, Signature, check_inputs
 from worker.signatures.classes import make_signature_class
 from worker.store import ProgramRecord
 
@@ -30,6 +31,18 @@ class Compiled:
     signature: Signature
     signature_class: type[dspy.Signature]
     adapter: WireAdapter
+    has_reasoning: bool = False
+    _schema_adapters: dict[Dialect, SchemaAdapter] = field(default_factory=dict)
+
+    def adapter_for(self, dialect: Dialect | None) -> WireAdapter:
+        """Return the adapter for models that take a response schema of this dialect, or that take none."""
+        if dialect is None:
+            return self.adapter
+        found = self._schema_adapters.get(dialect)
+        if found is None:
+            found = SchemaAdapter(self.signature, dialect=dialect, has_reasoning=self.has_reasoning)
+            self._schema_adapters[dialect] = found
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Program:
         """
         if not isinstance(inputs, dict):
             raise InvalidInputsError(
-                "inputs must be an object", field="inputs", problems=[Problem("/inputs", "must be an object")]
+                "Field inputs: must be an object", field="inputs", problems=[Problem("/inputs", "must be an object")]
             )
         if self.is_dynamic:
             return check_inputs(self.signature, inputs)
@@ -77,7 +90,7 @@ class Programs:
     """Compiles programs.
 
     Args:
-        settings: Flags, default policy and cache size.
+        settings: Start values of flags, default policy and cache size.
 
     Attributes:
         blueprints: Draws what is compiled here.
@@ -88,8 +101,12 @@ class Programs:
         self._compiled: CountedCache[Compiled] = CountedCache("signature", settings.cache_size)
         self._programs: CountedCache[Program] = CountedCache("program", settings.cache_size)
 
-    def one_off(self, args: ExecuteArgs) -> Program:
+    def one_off(self, args: ExecuteArgs, *, flags: Flags | None = None) -> Program:
         """Return the program of a job that carries its own definition.
+
+        Args:
+            args: The job's arguments.
+            flags: As of the job's claim; the start values by default.
 
         Raises:
             DefinitionError: As `Blueprints.draw`.
@@ -98,17 +115,40 @@ class Programs:
         policies = [self.blueprints.policy(args), args.fallback, args.use_dynamic_signature]
         sent = [args.program_type, args.lm, args.demos, *policies]
         config = [args.config.temperature, args.config.max_tokens]
-        key = (definition_key(args.signature), canonical([*sent, *config]))
-        return self._programs.get(key, lambda: self._compile(self.blueprints.draw(args)))
+        flags = flags or self.blueprints.flags({})
+        key = (definition_key(args.signature), canonical([*sent, *config]), flags)
 
-    def load(self, record: ProgramRecord) -> Program:
-        """Return the program of a stored record."""
-        key = (record.program_id, record.revision)
-        return self._programs.get(key, lambda: self._compile(Blueprint.from_text(record.definition)))
+        def draw() -> Program:
+            blueprint = self.blueprints.draw(args, flags=flags)
+            return self._compile(self.blueprints.in_force(blueprint, flags=flags, policy=self.blueprints.policy(args)))
+
+        return self._programs.get(key, draw, size_bytes=len(key[0]) + len(key[1]))
+
+    def load(self, record: ProgramRecord, *, flags: Flags | None = None, policy: str | None = None) -> Program:
+        """Return the program of a stored record, as the flags let it run.
+
+        Args:
+            record: As of the job's claim.
+            flags: As of the job's claim; the start values by default.
+            policy: The job's own fallback policy, or None.
+
+        Raises:
+            DynamicSignaturesOffError: As `Blueprints.in_force`.
+        """
+        flags = flags or self.blueprints.flags({})
+        is_forced = flags.dynamic_signatures == "force_off"
+        # A policy decides nothing but whether a forced run is refused.
+        key = (record.program_id, record.revision, (is_forced, policy if is_forced else None))
+
+        def read() -> Program:
+            blueprint = Blueprint.from_text(record.definition)
+            return self._compile(self.blueprints.in_force(blueprint, flags=flags, policy=policy))
+
+        return self._programs.get(key, read, size_bytes=len(record.definition))
 
     def question_and_answer(self) -> Compiled:
         """Return the compiled ``question -> answer`` signature, for a fallback at run time."""
-        return self._compile_signature(LEGACY, "predict")
+        return self._compile_signature(LEGACY, has_reasoning=False)
 
     def stats(self) -> dict[str, dict[str, int]]:
         """Return cache name → hits, misses and entries."""
@@ -120,21 +160,22 @@ class Programs:
 
     def _compile(self, blueprint: Blueprint) -> Program:
         signature = self.blueprints.normalized(blueprint) or LEGACY
-        compiled = self._compile_signature(signature, blueprint.program_type)
+        has_reasoning = blueprint.program_type == "chain_of_thought"
+        size_bytes = len(definition_key(blueprint.definition))
+        compiled = self._compile_signature(signature, has_reasoning=has_reasoning, size_bytes=size_bytes)
         predictor = dspy.Predict(compiled.signature_class)
         predictor.demos = [compiled.adapter.to_internal(demo) for demo in blueprint.demos]
         return Program(blueprint, compiled, predictor, _question_instructions(blueprint.definition))
 
-    def _compile_signature(self, signature: Signature, program_type: str) -> Compiled:
-        has_reasoning = program_type == "chain_of_thought"
-
+    def _compile_signature(self, signature: Signature, *, has_reasoning: bool, size_bytes: int = 0) -> Compiled:
         def make() -> Compiled:
             adapter = WireAdapter(signature, has_reasoning=has_reasoning)
             key = adapter.reasoning_key
             extra = {key: "The chain of thought"} if key is not None else {}
-            return Compiled(signature, make_signature_class(signature, extra_outputs=extra), adapter)
+            signature_class = make_signature_class(signature, extra_outputs=extra)
+            return Compiled(signature, signature_class, adapter, has_reasoning)
 
-        return self._compiled.get((signature.fingerprint, has_reasoning), make)
+        return self._compiled.get((signature.fingerprint, has_reasoning), make, size_bytes=size_bytes)
 
 
 def as_question(inputs: Mapping[str, Any], *, instructions_text: str) -> str:

@@ -12,7 +12,8 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 
 import structlog
 
@@ -31,6 +32,7 @@ from worker.settings import Settings
 from worker.store import Store, StoreUnavailableError
 
 _FLUSH_SECONDS = 1.0
+_CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _READY_SECONDS = 5.0
 
@@ -52,12 +54,31 @@ async def serve(settings: Settings) -> int:
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     structlog.contextvars.bind_contextvars(worker=worker_id)
     stop = _stop_on_signals()
-    async with running(settings, worker_id=worker_id) as consumer:
+    async with contextlib.AsyncExitStack() as stack:
+        consumer = await _started(stack, settings, worker_id=worker_id, stop=stop)
+        if consumer is None:
+            return 0
         await stop.wait()
         log.info("worker.draining", seconds=settings.drain)
         is_drained = await consumer.drain(settings.drain)
     log.info("worker.stopped", is_drained=is_drained)
     return 0 if is_drained else 1
+
+
+async def _started(
+    stack: contextlib.AsyncExitStack, settings: Settings, *, worker_id: str, stop: asyncio.Event
+) -> Consumer | None:
+    """Start the worker, however long its broker is away, unless a signal comes first."""
+    starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id)))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if starting.done():
+        return starting.result()
+    log.info("worker.stopped", reason="signal before the start was complete")
+    starting.cancel()
+    await asyncio.wait({starting})
+    return None
 
 
 @contextlib.asynccontextmanager
@@ -80,9 +101,10 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
             max_row_age_ms=round((settings.max_age_seconds + settings.result_ttl_seconds) * 1_000),
         )
         stack.push_async_callback(store.close)
-        lms = LMs(settings.profiles, timeout_seconds=settings.lm_timeout_seconds)
+        lms = LMs(settings.profiles, timeout_seconds=settings.lm_timeout_seconds, max_connections=settings.concurrency)
         stack.push_async_callback(lms.aclose)
-        commands, handler = _left_hand(settings, store, lms=lms, worker_id=worker_id)
+        inbox = Inbox(store, settings, clock_ms=now_ms)
+        commands, handler = _left_hand(settings, store, lms=lms, inbox=inbox, worker_id=worker_id)
         stack.push_async_callback(_last_flush, commands)
 
         topology = Topology.of(
@@ -97,15 +119,20 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         stack.push_async_callback(consumer.close)
 
         await stack.enter_async_context(_health(settings, store, consumer=consumer, publisher=publisher))
-        await stack.enter_async_context(_chores(store, commands))
+        await stack.enter_async_context(
+            _chores(
+                _Chore("flush", _FLUSH_SECONDS, commands.flush_runs),
+                _Chore("sweep", _SWEEP_SECONDS, store.sweep),
+                _Chore("cancel", _CANCEL_SECONDS, inbox.stop_cancelled),
+            )
+        )
         log.info("worker.ready", namespace=settings.namespace, concurrency=settings.concurrency)
         yield consumer
 
 
-def _left_hand(settings: Settings, store: Store, *, lms: LMs, worker_id: str) -> tuple[Commands, Handler]:
+def _left_hand(settings: Settings, store: Store, *, lms: LMs, inbox: Inbox, worker_id: str) -> tuple[Commands, Handler]:
     programs = Programs(settings)
-    inbox = Inbox(store, settings, clock_ms=now_ms)
-    runner = Runner(lms, programs)
+    runner = Runner(lms, programs, max_repairs=settings.max_repairs)
     commands = Commands(store, settings, programs=programs, runner=runner, inbox=inbox)
     questions = Questions(store, programs, lms=lms, commands=commands, worker_id=worker_id)
     return commands, Handler(settings, inbox=inbox, commands=commands, questions=questions, clock_ms=now_ms)
@@ -138,19 +165,28 @@ async def _health(settings: Settings, store: Store, *, consumer: Consumer, publi
         await server.stop()
 
 
+@dataclass(frozen=True, slots=True)
+class _Chore:
+    name: str
+    seconds: float
+    work: Callable[[], Awaitable[object]]
+
+
 @contextlib.asynccontextmanager
-async def _chores(store: Store, commands: Commands) -> AsyncIterator[None]:
-    """Write run counts each second and sweep old rows each minute, beside the jobs."""
+async def _chores(*chores: _Chore) -> AsyncIterator[None]:
+    """Do what comes round again, beside the jobs: write run counts, sweep old rows, look for cancel marks."""
 
-    async def every(seconds: float, name: str) -> None:
+    async def repeat(chore: _Chore) -> None:
         while True:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(chore.seconds)
             try:
-                await (commands.flush_runs() if name == "flush" else store.sweep())
+                await chore.work()
             except StoreUnavailableError as error:
-                log.warning("store.unavailable", chore=name, reason=str(error))
+                log.warning("store.unavailable", chore=chore.name, reason=str(error))
+            except Exception:
+                log.exception("chore.failed", chore=chore.name)
 
-    tasks = [asyncio.create_task(every(_FLUSH_SECONDS, "flush")), asyncio.create_task(every(_SWEEP_SECONDS, "sweep"))]
+    tasks = [asyncio.create_task(repeat(chore)) for chore in chores]
     try:
         yield
     finally:

@@ -18,7 +18,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 PREFIX = "DSPEX_"
@@ -26,11 +35,17 @@ RESERVED_PREFIX = "DSPEX_TEST_"
 # The seed's own name for the rollout percentage; still accepted.
 ROLLOUT_ALIAS = "DYNAMIC_SIG_ROLLOUT"
 
+_SCHEMES = {"amqp_url": ("amqp", "amqps"), "store_url": ("sqlite", "postgresql", "postgres")}
+# RabbitMQ takes a TTL of at most 2**32 - 1 milliseconds.
+_LONGEST_DELAY_SECONDS = 30 * 86_400
 _NAMESPACE = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
 
 
 class SettingsError(ValueError):
     """The environment cannot be used; the message says which setting and what to do."""
+
+
+StructuredOutputs = Literal["auto", "strict", "full", "false"]
 
 
 class LMProfile(BaseModel):
@@ -42,6 +57,8 @@ class LMProfile(BaseModel):
         api_key: Key, or None to let the provider's own environment variable decide.
         temperature: Default sampling temperature, or None for the provider's.
         max_tokens: Default limit of answer tokens, or None for the provider's.
+        structured_outputs: Response schema sent with each call: ``strict`` for OpenAI, ``full`` for llama.cpp, vLLM
+            and Ollama, ``false`` for none, ``auto`` for strict where DSPy knows that the model takes one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +68,12 @@ class LMProfile(BaseModel):
     api_key: SecretStr | None = None
     temperature: float | None = Field(default=None, ge=0, le=2)
     max_tokens: int | None = Field(default=None, ge=1)
+    structured_outputs: StructuredOutputs = "auto"
+
+    @field_validator("structured_outputs", mode="before")
+    @classmethod
+    def _read_bool(cls, value: object) -> object:
+        return "false" if value is False else value
 
 
 class Settings(BaseSettings):
@@ -77,11 +100,19 @@ class Settings(BaseSettings):
     )
     lm_api_base: str | None = Field(default=None, description="API base URL of the alias `default`")
     lm_api_key: SecretStr | None = Field(default=None, description="API key of the alias `default`")
+    lm_structured_outputs: StructuredOutputs = Field(
+        default="auto",
+        description="response schema for the alias `default`: `strict` (OpenAI), `full` (llama.cpp, vLLM, Ollama), "
+        "`false`; `auto`: strict where DSPy knows that the model takes one",
+    )
     lms: Annotated[dict[str, LMProfile], NoDecode] = Field(
         default_factory=dict,
         description='more aliases, JSON: `{"fast": {"model": "…", "api_base": "…", "api_key": "…"}}`',
     )
     lm_timeout_seconds: float = Field(default=120, gt=0, description="one LM call")
+    max_repairs: int = Field(
+        default=2, ge=0, description="times that a run asks again for an invalid answer, within the job's LM calls"
+    )
     max_lm_calls: int = Field(default=20, ge=1, description="LM calls a job may make, over all its deliveries")
 
     job_timeout_seconds: float = Field(default=300, gt=0, description="one run of a job, within one delivery")
@@ -113,6 +144,7 @@ class Settings(BaseSettings):
         default=100, ge=0, le=100, description="percent of signatures that are; alias `DYNAMIC_SIG_ROLLOUT`"
     )
 
+    allow_reset: bool = Field(default=False, description="whether `cleanup` and `reset_state` may delete all programs")
     cache_size: int = Field(default=2_048, ge=1, description="signatures, and programs, held in memory")
     http_host: str = Field(default="127.0.0.1", description="address of the health and metrics port")
     http_port: int = Field(default=0, ge=0, le=65_535, description="health and metrics port; 0 is off")
@@ -154,11 +186,20 @@ class Settings(BaseSettings):
             raise ValueError(f"is not a regular expression: {error}") from None
         return value
 
+    @field_validator("amqp_url", "store_url")
+    @classmethod
+    def _has_known_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        schemes = _SCHEMES[str(info.field_name)]
+        if value is not None and not re.match(rf"({'|'.join(schemes)})(\+\w+)?://.", value.get_secret_value()):
+            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
     @field_validator("delays_seconds")
     @classmethod
     def _ascend(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if not value or any(step < 0.1 for step in value) or list(value) != sorted(set(value)):
-            raise ValueError("needs ascending steps of at least 0.1 seconds, e.g. 1,5,30")
+        is_in_range = all(0.1 <= step <= _LONGEST_DELAY_SECONDS for step in value)
+        if not value or not is_in_range or list(value) != sorted(set(value)):
+            raise ValueError("needs ascending steps of 0.1 seconds to 30 days, e.g. 1,5,30")
         return value
 
     @model_validator(mode="after")
@@ -194,7 +235,12 @@ class Settings(BaseSettings):
     @property
     def profiles(self) -> dict[str, LMProfile]:
         """Alias → LM profile; ``default`` comes from the ``DSPEX_LM_*`` settings."""
-        default = LMProfile(model=self.lm_model, api_base=self.lm_api_base, api_key=self.lm_api_key)
+        default = LMProfile(
+            model=self.lm_model,
+            api_base=self.lm_api_base,
+            api_key=self.lm_api_key,
+            structured_outputs=self.lm_structured_outputs,
+        )
         return {"default": default, **self.lms}
 
     @property
@@ -232,6 +278,8 @@ def _given(environ: Mapping[str, str]) -> dict[str, str]:
         name.removeprefix(PREFIX): text
         for name, text in environ.items()
         if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIX) and not _is_from_kubernetes(name, text)
+        # Compose files pass on what the host has not set as empty text.
+        if text.strip()
     }
     if ROLLOUT_ALIAS in environ:
         given.setdefault("DYNAMIC_SIGNATURES_ROLLOUT", environ[ROLLOUT_ALIAS])

@@ -14,6 +14,7 @@ dspex_publish_retries_total           counter                               publ
 dspex_lm_calls_total                  counter   lm, result                  LM calls; ``result`` is ``ok`` or the error's code
 dspex_lm_seconds                      histogram lm                          time of one LM call
 dspex_lm_tokens_total                 counter   lm, kind                    tokens; ``kind`` is prompt or completion
+dspex_repairs_total                   counter   lm                          invalid answers that were asked for again
 dspex_programs_created_total          counter   type                        programs made: dynamic, legacy, fallback
 dspex_program_runs_total              counter   type                        runs by program type, same values
 dspex_cache_total                     counter   cache, result               look-ups: signature or program, hit or miss
@@ -45,6 +46,7 @@ PUBLISH_RETRIES = Counter("dspex_publish_retries_total", "Publishes repeated aft
 LM_CALLS = Counter("dspex_lm_calls_total", "LM calls", ["lm", "result"])
 LM_SECONDS = Histogram("dspex_lm_seconds", "Time of one LM call", ["lm"], buckets=_SECONDS)
 LM_TOKENS = Counter("dspex_lm_tokens_total", "Tokens of LM calls", ["lm", "kind"])
+REPAIRS = Counter("dspex_repairs_total", "Invalid answers that were asked for again", ["lm"])
 PROGRAMS_CREATED = Counter("dspex_programs_created_total", "Programs made", ["type"])
 PROGRAM_RUNS = Counter("dspex_program_runs_total", "Runs by program type", ["type"])
 CACHE = Counter("dspex_cache_total", "Cache look-ups", ["cache", "result"])

@@ -12,8 +12,8 @@ from benchmarks.processes import Child
 from benchmarks.programs import execute_args
 from benchmarks.stage import Stage
 
-ROUNDS = 5
-JOBS = 800
+ROUNDS = 8
+JOBS = 400
 
 
 async def measure(stage: Stage) -> list[Figure]:

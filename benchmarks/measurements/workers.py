@@ -13,10 +13,10 @@ from benchmarks.figures import Figure, at_least, median, spread
 from benchmarks.programs import calm_args, execute_args
 from benchmarks.stage import Run, Stage
 
-ROUNDS = 3
+ROUNDS = 2
 CONCURRENCY = 16
-CALM_JOBS_PER_WORKER = 320
-BUSY_JOBS = 1_000
+CALM_JOBS_PER_WORKER = 256
+BUSY_JOBS = 600
 
 Runs = dict[tuple[str, int], list[Run]]
 

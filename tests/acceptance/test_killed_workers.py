@@ -44,6 +44,7 @@ async def workers(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path
         lm_model="openai/gpt-4o-mini",
         lm_api_base=lm_stub.url,
         lm_api_key="sk-test",
+        lm_structured_outputs="false",
         concurrency=str(CONCURRENCY),
         lease_seconds="2",
         delays_seconds="0.3,1",

@@ -44,6 +44,7 @@ def environment(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path) 
         lm_model="openai/gpt-4o-mini",
         lm_api_base=lm_stub.url,
         lm_api_key="sk-test",
+        lm_structured_outputs="false",
         http_port=str(free_port()),
     )
 
@@ -164,3 +165,34 @@ async def test_call_says_at_once_that_nobody_listens(environment: dict[str, str]
 
     assert code == 2
     assert "worker" in output
+
+
+async def test_a_signal_ends_a_start_that_waits_for_its_broker(environment: dict[str, str]) -> None:
+    """A worker without a broker waits, and still stops when it is told to."""
+    worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
+    await worker.start(until="cannot reach the broker")
+    code = await worker.stop()
+
+    assert code == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("DSPEX_AMQP_URL", "localhost"), ("DSPEX_STORE_URL", "mysql://127.0.0.1/x")]
+)
+async def test_a_wrong_url_is_refused_by_name(environment: dict[str, str], name: str, text: str) -> None:
+    """One sentence, no traceback."""
+    code, output = await run(environment | {name: text}, "serve")
+
+    assert code == 2
+    assert output.startswith(f"{name}: must begin with ")
+
+
+async def test_a_port_that_is_taken_is_said_in_one_line(environment: dict[str, str]) -> None:
+    """The worker does not start without the port it was told to have."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        code, output = await run(environment | {"DSPEX_HTTP_PORT": str(taken.getsockname()[1])}, "serve")
+
+    assert code == 1
+    assert "Traceback" not in output

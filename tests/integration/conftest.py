@@ -42,6 +42,7 @@ def environment(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path) 
         "DSPEX_LM_MODEL": "openai/gpt-4o-mini",
         "DSPEX_LM_API_BASE": lm_stub.url,
         "DSPEX_LM_API_KEY": "sk-test",
+        "DSPEX_LM_STRUCTURED_OUTPUTS": "false",
         "DSPEX_LM_TIMEOUT_SECONDS": "1",
         "DSPEX_JOB_TIMEOUT_SECONDS": "5",
         "DSPEX_DRAIN_SECONDS": "10",

@@ -81,6 +81,8 @@ ROWS = {
     "no command on control": Row("invalid_request", {}, lane="control"),
     "no program id": Row("invalid_request", {"args": {"inputs": INPUTS}}),
     "an unknown command": Row("unknown_command", {"command": "fly"}, lane="control"),
+    "not permitted": Row("not_permitted", {"command": "shutdown"}, lane="control"),
+    "cancelled": Row("cancelled", execute(), settles="ack"),
     "switched off": Row("dynamic_signatures_off", execute(), settings={"dynamic_signatures": "false"}),
     "a bad definition": Row("invalid_signature", execute("text ->")),
     "a bad field name": Row("invalid_field_name", execute("a, a -> b")),
@@ -113,10 +115,10 @@ ROWS = {
         lm_calls=1,
     ),
     "no such LM": Row("lm_not_configured", execute(lm="nobody"), settles="dead"),
-    "garbage": Row("output_invalid", execute(), settles="dead", lm=lm_does(saying("hello")), lm_calls=1),
-    "an empty answer": Row("output_invalid", execute(), settles="dead", lm=lm_does(saying("")), lm_calls=1),
+    "garbage": Row("output_invalid", execute(), settles="dead", lm=lm_does(saying("hello")), lm_calls=3),
+    "an empty answer": Row("output_invalid", execute(), settles="dead", lm=lm_does(saying("")), lm_calls=3),
     "a wrong value": Row(
-        "output_invalid", execute(), settles="dead", lm=lm_does(saying(GOOD.replace("0.9", "7.3"))), lm_calls=1
+        "output_invalid", execute(), settles="dead", lm=lm_does(saying(GOOD.replace("0.9", "7.3"))), lm_calls=3
     ),
     "over its time": Row(
         "timeout", execute(options={"timeout_ms": 100}), settles="dead", lm=lambda stub: stub.hang, lm_calls=1
@@ -133,8 +135,13 @@ def row(request: pytest.FixtureRequest) -> Row:
     return found
 
 
-async def prepare(caller: Caller) -> None:
-    """Take the program id ``taken`` and the message id ``used``."""
+async def prepare(caller: Caller, code: str | None) -> None:
+    """Take the program id ``taken`` and the message id ``used``, or cancel the job ``m1``."""
+    if code == "cancelled":
+        body = {"command": "cancel", "args": {"message_id": "m1"}}
+        assert (await caller.call("control", body))["success"]
+    if code not in ("program_exists", "idempotency_conflict"):
+        return
     await caller.create("a -> b", id="taken")
     reply = await caller.call("control", {"command": "delete_program", "args": {"program_id": "x"}})
     assert not reply["success"]
@@ -148,8 +155,7 @@ async def test_each_row_replies_and_settles_as_the_table_says(
     """The reply carries the code, no LM call is made for nothing, and the message ends where the table says."""
     lm_stub.behaviour = row.lm(lm_stub)
     async with start_worker(**row.settings):
-        if row.code in ("program_exists", "idempotency_conflict"):
-            await prepare(caller)
+        await prepare(caller, row.code)
         correlation_id = await caller.publish(row.lane, row.body, **{"message_id": "m1", **row.properties})
         message = await caller.reply(correlation_id)
         reply = json.loads(message.body)
@@ -173,8 +179,7 @@ async def test_a_refusal_that_nobody_hears_is_a_dead_letter(
     """Where no reply can be taken, the refused message is kept for the operator."""
     row = ROWS[name]
     async with start_worker(**row.settings):
-        if row.code in ("program_exists", "idempotency_conflict"):
-            await prepare(caller)
+        await prepare(caller, row.code)
         properties = {"message_id": "m1", **row.properties, "reply_to": "no-such-queue"}
         await caller.publish(row.lane, row.body, **properties)
         letter = await caller.dead_letter(row.lane)

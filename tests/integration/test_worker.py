@@ -144,7 +144,8 @@ async def test_the_fallback_runs_once_as_question_and_answer_and_says_so(
     assert result["outputs"] == {"answer": "42"}
     assert result["fallback_used"]
     assert result["fallback_reason"].startswith("output_invalid: ")
-    assert result["usage"]["lm_calls"] == 2
+    # One answer, two repairs, and the question.
+    assert result["usage"]["lm_calls"] == 4
 
 
 async def test_a_refused_definition_becomes_question_and_answer_where_that_is_allowed(

@@ -44,7 +44,9 @@ def make_settings(**given: object) -> Settings:
 
 def stub_settings(url: str, **given: object) -> Settings:
     """Return settings whose default alias is a stub."""
-    return make_settings(**{"lm_model": KNOWN_MODEL, "lm_api_base": url, "lm_api_key": SECRET, **given})
+    return make_settings(
+        **{"lm_model": KNOWN_MODEL, "lm_api_base": url, "lm_api_key": SECRET, "lm_structured_outputs": "false", **given}
+    )
 
 
 def make_delivery(body: object = None, *, lane: Lane = "execute", **properties: Any) -> Delivery:
@@ -93,7 +95,7 @@ class LeftHand:
             self.store,
             self.settings,
             programs=self.programs,
-            runner=Runner(self.lms, self.programs),
+            runner=Runner(self.lms, self.programs, max_repairs=self.settings.max_repairs),
             inbox=self.inbox,
         )
         self.questions = Questions(

@@ -347,3 +347,17 @@ def test_an_output_that_breaks_its_type_is_refused(type_: str, text: str) -> Non
         read(adapter, f"[[ ## answer ## ]]\n{text}")
 
     assert refused.value.problems[0].path.startswith("/outputs/answer")
+
+
+def test_an_end_marker_at_the_end_of_a_line_ends_the_answer() -> None:
+    """Some models write it behind the last value."""
+    adapter = WireAdapter(parse("a -> b"))
+
+    assert adapter.parse(None, "[[ ## b ## ]]\nshort [[ ## completed ## ]]\nand more") == {"f1": "short"}
+
+
+def test_an_input_that_the_model_repeats_is_no_part_of_an_output() -> None:
+    """Its header ends the section before it."""
+    adapter = WireAdapter(parse("a -> b"))
+
+    assert adapter.parse(None, "[[ ## b ## ]]\nshort\n\n[[ ## a ## ]]\nthe input again") == {"f1": "short"}

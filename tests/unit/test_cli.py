@@ -73,7 +73,8 @@ def client(monkeypatch) -> type[FakeClient]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["call", "--help"], ["dead", "replay", "--help"], ["demo", "--help"]]
+    "arguments",
+    [["--help"], ["call", "--help"], ["dead", "replay", "--help"], ["flags", "set", "--help"], ["demo", "--help"]],
 )
 def test_help_loads_nothing_heavy(arguments):
     """Help is there at once: no broker library, no settings, no DSPy."""
@@ -115,6 +116,60 @@ def test_a_wrong_setting_is_named_on_stderr_and_exits_with_2(runner, monkeypatch
         2,
         "DSPEX_CONCURRENZY is not a setting; did you mean DSPEX_CONCURRENCY?\n",
     )
+
+
+FLAGS: dict[str, Any] = {
+    **SUCCESS,
+    "result": {
+        "flags": {"dynamic_signatures": "off", "dynamic_signatures_rollout": 100},
+        "set": ["dynamic_signatures"],
+    },
+}
+FLAG_SET: dict[str, Any] = {
+    **SUCCESS,
+    "result": {"name": "dynamic_signatures", "value": "force_off", "previous": "on"},
+}
+
+
+def test_flags_are_shown_with_where_they_come_from(runner, client, monkeypatch):
+    """Set, or the environment's start value."""
+    monkeypatch.setattr(client, "answer", FLAGS)
+    shown = runner.invoke(app, ["flags"])
+    lines = [line.split() for line in shown.stdout.splitlines()]
+
+    assert (shown.exit_code, client.asked[3:5]) == (0, ("get_flags", {}))
+    assert lines[1:] == [["dynamic_signatures", "off", "set"], ["dynamic_signatures_rollout", "100", "start", "value"]]
+
+
+def test_the_rollback_is_one_command(runner, client, monkeypatch):
+    """It says what was and what is."""
+    monkeypatch.setattr(client, "answer", FLAG_SET)
+    shown = runner.invoke(app, ["flags", "set", "dynamic_signatures", "force_off", "--timeout", "5"])
+
+    assert client.asked[2:5] == (5.0, "set_flag", {"name": "dynamic_signatures", "value": "force_off"})
+    assert (shown.exit_code, shown.stdout) == (0, "dynamic_signatures: on → force_off\n")
+
+
+@pytest.mark.parametrize(("arguments", "answer"), [(["flags"], FLAGS), (["flags", "set", "a", "b"], FLAG_SET)])
+def test_flags_are_printed_as_json(runner, client, monkeypatch, arguments, answer):
+    """The reply's result."""
+    monkeypatch.setattr(client, "answer", answer)
+    shown = runner.invoke(app, [*arguments, "--json"])
+
+    assert json.loads(shown.stdout) == answer["result"]
+
+
+@pytest.mark.parametrize(("answer", "code"), [(FAILURE, 1), (NoWorkerError("nobody"), 2)])
+@pytest.mark.parametrize("arguments", [["flags"], ["flags", "set", "a", "b"]])
+def test_flags_exit_with_1_on_an_error_and_with_2_when_nobody_answers(
+    runner, client, monkeypatch, arguments, answer, code
+):
+    """With the reason on stderr."""
+    monkeypatch.setattr(client, "answer", answer)
+    shown = runner.invoke(app, arguments)
+
+    assert (shown.exit_code, shown.stdout) == (code, "")
+    assert shown.stderr.strip() in ("Unknown command: x", "nobody")
 
 
 def test_serve_exits_with_what_the_server_returns(runner, monkeypatch):

@@ -282,7 +282,8 @@ async def test_options_win_over_the_program_which_wins_over_the_setting(
     for stub in stubs.values():
         stub.outputs = {"sentiment": "positive", "confidence": "1"}
         await stub.start()
-    aliases = {name: {"model": KNOWN_MODEL, "api_base": stubs[name].url, "api_key": "k"} for name in ("a", "b")}
+    chat = {"model": KNOWN_MODEL, "api_key": "k", "structured_outputs": False}
+    aliases = {name: {**chat, "api_base": stubs[name].url} for name in ("a", "b")}
     settings = stub_settings(stubs["default"].url, lms=json.dumps(aliases))
     async with open_left_hand(tmp_path, settings) as hand:
         args = {"signature": SENTIMENT, "lm": program, "inputs": {"text": "x"}, "options": {"lm": option}}
@@ -466,3 +467,25 @@ async def test_a_job_without_a_row_waits_for_a_store_that_is_down(
     )
 
     assert reply["success"]
+
+
+async def test_a_repeated_create_describes_what_is_stored(tmp_path: Path) -> None:
+    """The decision was made when the program was created; today's flags do not change what it is."""
+    async with open_left_hand(tmp_path, make_settings()) as hand:
+        first = await hand.call("create_program", {"id": "p", "signature": SENTIMENT, "fallback": "create"})
+    async with open_left_hand(tmp_path, make_settings(dynamic_signatures=False)) as hand:
+        second = await hand.call("create_program", {"id": "p", "signature": SENTIMENT, "fallback": "create"})
+
+    assert first["result"]["is_dynamic"]
+    assert second["result"]["is_dynamic"]
+    assert second["result"]["field_mapping"] == first["result"]["field_mapping"]
+
+
+async def test_a_program_and_a_signature_together_are_warned_about(tmp_path: Path) -> None:
+    """The program runs."""
+    async with open_left_hand(tmp_path, make_settings()) as hand:
+        await hand.create(SENTIMENT, id="p")
+        reply = await hand.call("execute_program", {"program_id": "p", "signature": "a -> b", "inputs": {"text": "x"}})
+
+    assert reply["result"]["outputs"].keys() == {"sentiment", "confidence"}
+    assert "The signature was ignored: the job names a program" in reply["result"]["warnings"]

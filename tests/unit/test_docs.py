@@ -20,7 +20,8 @@ from prometheus_client.metrics import MetricWrapperBase
 
 import worker.handler
 import worker.store.inbox
-from tests.support.left_hand import open_left_hand
+from tests.support.left_hand import LeftHand, make_settings, open_left_hand
+from tests.support.pages import ROOT, blocks, prose, quoted, read, still, table
 from worker import telemetry
 from worker.amqp.topology import Topology
 from worker.cli import app
@@ -30,30 +31,20 @@ from worker.errors import WorkerError
 from worker.message import CreateArgs, Delivery, ExecuteArgs, Job, Options, decode, parse, read_args
 from worker.questions import Questions
 from worker.settings import PREFIX, RESERVED_PREFIX, Settings
-from worker.signatures import Type, is_legacy
+from worker.signatures import is_legacy
 from worker.signatures import parse as parse_signature
-from worker.signatures.constraints import _MEANINGS, _NOT_ENFORCED
-from worker.signatures.words import ACCEPTED, is_null_word
 
-ROOT = Path(__file__).resolve().parents[2]
 IGNORED = {".venv", ".git", "__pycache__", "dist", "build", "htmlcov", "node_modules"}
-PAGES = ("README.md", "docs/WIRE.md", "docs/RELIABILITY.md", "docs/METRICS.md", "docs/ARCHITECTURE.md")
-# Differ from run to run; everything else in an example is compared.
-VOLATILE = {"timestamp", "execution_time"}
+PAGES = (
+    "README.md",
+    "docs/WIRE.md",
+    "docs/DYNAMIC_SIGNATURES.md",
+    "docs/RELIABILITY.md",
+    "docs/METRICS.md",
+    "docs/ARCHITECTURE.md",
+)
 # Written in two parts, or this file would be the one that it finds.
 REGISTRY_HOSTS = ["py" + "pi.org", "pythonhosted" + ".org", "registry.npm" + "js.org", "crates" + ".io", "hex" + ".pm"]
-
-
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
-
-
-def table(page: str, *heading: str) -> list[list[str]]:
-    """Return the rows of the first table of a page that has this heading."""
-    lines = read(page).splitlines()
-    start = lines.index(f"| {' | '.join(heading)} |")
-    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
-    return [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]
 
 
 def docstring_table(module: object) -> list[list[str]]:
@@ -69,21 +60,6 @@ def docstring_table(module: object) -> list[list[str]]:
         else:
             rows[-1] = [" ".join(filter(None, pair)) for pair in zip(rows[-1], cells, strict=True)]
     return rows
-
-
-def quoted(cell: str) -> list[str]:
-    """Return what stands between backticks."""
-    return re.findall("`([^`]+)`", cell)
-
-
-def blocks(page: str, language: str) -> list[str]:
-    fenced = re.findall(r"^```(\w*)\n(.*?)^```$", read(page), flags=re.DOTALL | re.MULTILINE)
-    return [text for name, text in fenced if name == language]
-
-
-def prose(page: str) -> str:
-    """Return a page without its code blocks."""
-    return re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
 
 
 # Tables.
@@ -134,10 +110,17 @@ def test_the_command_line_table_is_the_command_line() -> None:
 
 def walk(command: Any, name: str) -> Iterator[tuple[str, str]]:
     if hasattr(command, "commands"):
+        if command.invoke_without_command and " " in name:
+            yield name, summary(command)
         for child, below in command.commands.items():
             yield from walk(below, f"{name} {child}")
     else:
-        yield name, " ".join(click.unstyle(command.help or "").split("\n\n")[0].split())
+        yield name, summary(command)
+
+
+def summary(command: Any) -> str:
+    """Return the first sentence of a command's help."""
+    return " ".join(click.unstyle(command.help or "").split("\n\n")[0].split())
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/WIRE.md"])
@@ -238,34 +221,6 @@ def table_below(page: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
 
 
-def test_the_type_table_has_every_word_and_each_row_is_one_type() -> None:
-    """All spellings of a row mean the same, and every word that the parser takes is on the page."""
-    words = set()
-    for canonical, also, _ in table("docs/WIRE.md", "Type", "Also", "Value"):
-        [first] = quoted(canonical)
-        expected = type_of(first)
-        for spelling in quoted(also):
-            assert type_of(spelling) == expected, spelling
-            words |= {word.lower() for word in re.findall(r"\w+", spelling)}
-        words |= {word.lower() for word in re.findall(r"\w+", first)}
-
-    assert {word for word in ACCEPTED if not is_null_word(word)} <= words
-
-
-def type_of(spelling: str) -> Type:
-    given = json.loads(spelling) if spelling[0] in "[{" else spelling
-    return parse_signature({"inputs": [{"name": "a", "type": given}], "outputs": [{"name": "b"}]}).inputs[0].type
-
-
-def test_the_constraint_table_has_every_key() -> None:
-    """What is enforced, and what is refused, by name."""
-    keys = {key for row in table("docs/WIRE.md", "Meaning", "Keys") for key in quoted(row[1])}
-    [refused] = re.findall(r"^Known but not supported yet.*?\n\n", read("docs/WIRE.md"), flags=re.DOTALL | re.MULTILINE)
-
-    assert set(_MEANINGS) == keys
-    assert set(_NOT_ENFORCED) <= set(quoted(refused))
-
-
 # Examples.
 
 
@@ -315,22 +270,26 @@ def delivery(block: str, *, number: int) -> Delivery:
 
 async def test_each_answer_has_the_keys_that_the_table_names(tmp_path: Path) -> None:
     """The commands other than create and execute return exactly the members in their row."""
-    async with open_left_hand(tmp_path) as left_hand:
-        for row in [["`create_program`"], *table("docs/WIRE.md", "Command", "Arguments", "Result")[::-1]]:
-            [command] = quoted(row[0])
-            args = {"id": "p", "program_id": "p", "message_id": "m", "signature": "a -> b"}
-            body = json.dumps({"command": command, "args": args})
-            outcome = await left_hand.handler.handle(delivery(body, number=0))
-            assert outcome.reply is not None
-            reply = json.loads(outcome.reply.body)
-            assert len(row) == 1 or quoted(row[2]) == list(reply["result"]), command
+    rows = table("docs/WIRE.md", "Command", "Arguments", "Result")[::-1]
+    async with open_left_hand(tmp_path, make_settings(allow_reset="true")) as left_hand:
+        plain = {name: await answered(left_hand, name) for name in ("create_program", "execute_program")}
+        members = {name: await answered(left_hand, name) for row in rows for name in quoted(row[0])}
+
+    for row in rows:
+        shown = quoted(row[2])
+        expected = [*plain[shown[0]], *shown[1:]] if shown[0] in plain else shown
+        assert [members[name] for name in quoted(row[0])] == [expected] * len(quoted(row[0])), row[0]
 
 
-def still(value: Any) -> Any:
-    """Return a reply without what differs from run to run."""
-    if isinstance(value, dict):
-        return {key: still(member) for key, member in value.items() if key not in VOLATILE}
-    return [still(member) for member in value] if isinstance(value, list) else value
+async def answered(left_hand: LeftHand, command: str) -> list[str]:
+    """Return the members of a command's result, or the code of its refusal."""
+    args = {"id": "p", "program_id": "p", "message_id": "m", "signature": "a -> b", "inputs": {"a": "x"}}
+    args |= {"name": "dynamic_signatures", "value": "on", "model": "default"}
+    body = json.dumps({"command": command, "args": args})
+    outcome = await left_hand.handler.handle(delivery(body, number=0))
+    assert outcome.reply is not None
+    reply = json.loads(outcome.reply.body)
+    return list(reply["result"]) if reply["success"] else [reply["error_detail"]["code"]]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -346,7 +305,7 @@ def test_each_python_example_compiles_and_imports_what_exists(page: str) -> None
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_each_command_shown_exists(page: str) -> None:
     """`make` targets are in the Makefile, subcommands in the command line."""
-    code = "\n".join([*blocks(page, ""), *quoted(prose(page))])
+    code = "\n".join([*blocks(page, ""), *blocks(page, "sh"), *quoted(prose(page))])
     targets = set(re.findall(r"^([a-z]+):", read("Makefile"), flags=re.MULTILINE))
     known = {name.split()[1] for name, _ in walk(typer.main.get_command(app), "dspex-worker")}
 

@@ -11,6 +11,7 @@ from worker import errors
 from worker.errors import (
     DefinitionError,
     InternalError,
+    InvalidInputsError,
     LMNotConfiguredError,
     Problem,
     ProgramExistsError,
@@ -94,3 +95,10 @@ def test_an_error_carries_what_the_reply_needs() -> None:
 def test_a_refusal_is_never_the_failure_of_a_run() -> None:
     """The two are settled differently."""
     assert [kind for kind in CLASSES if issubclass(kind, RefusedError) and issubclass(kind, RunError)] == []
+
+
+def test_a_lone_surrogate_in_a_sentence_costs_nobody_the_answer() -> None:
+    """Sentences quote what was sent or answered."""
+    error = InvalidInputsError("Field a\ud800: bad", field="a\ud800", problems=[Problem("/inputs/a\ud800", "bad")])
+
+    assert (str(error), error.field, error.problems) == ("Field a?: bad", "a?", (Problem("/inputs/a?", "bad"),))

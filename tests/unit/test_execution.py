@@ -55,7 +55,7 @@ class Bench:
     def __init__(self, settings: Settings) -> None:
         self.programs = Programs(settings)
         self.lms = LMs(settings.profiles, timeout_seconds=settings.lm_timeout_seconds)
-        self.runner = Runner(self.lms, self.programs)
+        self.runner = Runner(self.lms, self.programs, max_repairs=0)
 
     def program(self, signature: object = SENTIMENT, **args: Any) -> Program:
         return self.programs.one_off(ExecuteArgs(signature=signature, **args))

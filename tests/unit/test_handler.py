@@ -69,7 +69,7 @@ def test_every_error_has_a_settlement(kind: type[WorkerError]) -> None:
         pytest.param(b"[]", "invalid_request", id="a list"),
         pytest.param(b'{"what": 1}', "invalid_request", id="an unknown key"),
         pytest.param(b'{"command": "nonsense"}', "unknown_command", id="an unknown command"),
-        pytest.param(b'{"command": "shutdown"}', "unknown_command", id="not one of ours yet"),
+        pytest.param(b'{"command": "shutdown"}', "not_permitted", id="not permitted"),
     ],
 )
 async def test_a_bad_body_is_answered_with_its_code(hand: LeftHand, body: bytes, code: str) -> None:
@@ -229,12 +229,12 @@ async def test_jobs_in_flight_are_counted_also_when_they_are_cancelled(
     monkeypatch.setitem(hand.commands.once, "execute_program", endless)
     running = asyncio.create_task(hand.handle({"args": {}}))
     await entered.wait()
-    during = hand.questions.in_flight
+    during = hand.commands.tally.in_flight
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
 
-    assert (during, hand.questions.in_flight) == (1, 0)
+    assert (during, hand.commands.tally.in_flight) == (1, 0)
 
 
 # Anything at all
@@ -243,7 +243,26 @@ NAMES = st.sampled_from(
     ["id", "command", "args", "timestamp", "program_id", "signature", "inputs", "outputs", "options", "name", "type"]
 )
 COMMANDS = st.sampled_from(
-    ["create_program", "execute_program", "delete_program", "ping", "get_result", "list_programs", "get_program_info"]
+    [
+        "create_program",
+        "execute_program",
+        "delete_program",
+        "create_gemini_program",
+        "execute_gemini_program",
+        "ping",
+        "get_result",
+        "list_programs",
+        "get_program_info",
+        "describe",
+        "cancel",
+        "set_flag",
+        "get_flags",
+        "get_stats",
+        "cleanup",
+        "configure_lm",
+        "update_session_data",
+        "shutdown",
+    ]
 )
 LEAVES = (
     st.none()
@@ -272,6 +291,9 @@ ARGS = (
             "config": VALUES,
             "demos": VALUES,
             "message_id": VALUES,
+            "name": st.sampled_from(["dynamic_signatures", "dynamic_signatures_rollout"]) | VALUES,
+            "value": st.sampled_from(["on", "off", "force_off", 50]) | VALUES,
+            "model": st.just("default") | VALUES,
             "program_type": VALUES,
         },
     )

@@ -6,17 +6,19 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from tests.support.left_hand import Clock, make_job, make_settings, open_store
+from tests.support.left_hand import Clock, make_job, make_settings, open_left_hand, open_store
 from worker.errors import (
     BudgetExceededError,
+    CancelledJobError,
     ExpiredError,
     IdempotencyConflictError,
     InvalidInputsError,
     LMAuthError,
+    LMInvalidRequestError,
     LMRateLimitedError,
     LMTimeoutError,
     LMUnavailableError,
@@ -25,9 +27,9 @@ from worker.errors import (
     ProgramNotFoundError,
     WorkerError,
 )
-from worker.inbox import UNPROTECTED_WARNING, Inbox, Run, Standing, steadily
+from worker.inbox import UNPROTECTED_WARNING, Inbox, Run, Standing
 from worker.message import Ack, AckIfReplied, DeadLetter, Delay, Job, Outcome, Trail
-from worker.store import Spent, Store, StoredOutcome, StoreUnavailableError
+from worker.store import Holding, Spent, Store, StoredOutcome, StoreUnavailableError, Ticket, Verdict, steadily
 
 DAY_MS = 86_400_000
 
@@ -489,7 +491,159 @@ async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -
     assert (body_of(straggler), straggler.settlement) == (body_of(replayed), Ack())
 
 
-# Cancellation and a store that is down
+# Cancels and flags
+
+
+def mark(bench: Bench, key: str = "job-1") -> Awaitable[StoredOutcome]:
+    """Cancel a job as another worker does: only the mark is set."""
+    said = StoredOutcome(is_success=True, code=None, reply=b"{}", settlement="")
+    return bench.store.cancel(key, holding=Holding(None, "", DAY_MS), answer=lambda _: said)
+
+
+def hanging(bench: Bench, entered: asyncio.Event, *, calls: int = 1) -> Run:
+    """Return a run that makes its calls and then waits for an LM for ever."""
+
+    async def run(one: Job, standing: Standing) -> StoredOutcome:
+        bench._begin(standing, calls=calls)
+        with bench.inbox.stoppable(standing):
+            entered.set()
+            await asyncio.Event().wait()
+        raise AssertionError
+
+    return run
+
+
+async def test_a_job_that_was_cancelled_in_its_queue_never_starts(bench: Bench) -> None:
+    """However often it is delivered; no row is left, and nothing is stored as its result."""
+    await mark(bench)
+    for _ in range(2):
+        with pytest.raises(CancelledJobError) as refused:
+            await bench.inbox.once(job(), bench.succeeding())
+        assert refused.value.attempts == 0
+
+    assert bench.runs == 0
+    assert await bench.store.get_result("job-1") is None
+
+
+async def test_a_cancelled_job_is_cancelled_also_past_its_deadline(bench: Bench) -> None:
+    """What its owner asked for is what it is told."""
+    await mark(bench)
+    with pytest.raises(CancelledJobError):
+        await bench.inbox.once(job(headers={"x-dspex-deadline": 1}), bench.succeeding())
+
+
+async def test_a_job_that_runs_is_stopped_by_a_mark_that_another_worker_set(bench: Bench, tmp_path: Path) -> None:
+    """Its calls stay counted, and a later delivery answers the same again without running."""
+    entered = asyncio.Event()
+    running = asyncio.create_task(bench.inbox.once(job(), hanging(bench, entered, calls=2)))
+    await entered.wait()
+    async with open_store(tmp_path, worker_id="worker-2") as other_store:
+        other = Bench(other_store)
+        await mark(other)
+        await bench.inbox.stop_cancelled()
+        with pytest.raises(CancelledJobError) as stopped:
+            await running
+        with pytest.raises(CancelledJobError) as again:
+            await other.inbox.once(job(), other.succeeding())
+
+    claim = await bench.store.claim(Ticket("job-1", job().body_hash))
+    assert other.runs == 0
+    assert (stopped.value.attempts, again.value.attempts) == (1, 1)
+    assert (claim.lm_calls, claim.attempts) == (2, 1)
+
+
+async def test_a_job_on_the_ladder_is_cancelled_when_it_comes_back(bench: Bench) -> None:
+    """Its row keeps what it has cost."""
+    await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=3))
+    await mark(bench)
+    with pytest.raises(CancelledJobError) as refused:
+        await bench.inbox.once(job(), bench.succeeding())
+
+    claim = await bench.store.claim(Ticket("job-1", job().body_hash))
+    assert refused.value.attempts == 1
+    assert (claim.lm_calls, claim.attempts) == (3, 1)
+
+
+async def test_a_replay_that_is_cancelled_leaves_its_row_free(bench: Bench) -> None:
+    """It has a history, so the row stays; nobody holds it."""
+    await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
+    entered = asyncio.Event()
+    running = asyncio.create_task(bench.inbox.once(job(trail=Trail(generation=1)), hanging(bench, entered, calls=0)))
+    await entered.wait()
+    await mark(bench)
+    await bench.inbox.stop_cancelled()
+    with pytest.raises(CancelledJobError):
+        await running
+    claim = await bench.store.claim(Ticket("job-1", job().body_hash, generation=1))
+
+    assert (claim.verdict, claim.attempts, claim.crashes) == (Verdict.MINE, 0, 0)
+
+
+async def test_a_success_that_is_being_stored_wins_over_a_cancel(bench: Bench) -> None:
+    """It was paid for: the job answers with it."""
+
+    async def run(one: Job, standing: Standing) -> StoredOutcome:
+        with bench.inbox.stoppable(standing):
+            pass
+        await mark(bench)
+        await bench.inbox.stop_cancelled()
+        return await bench.inbox.keep(one, standing, {"by": "me"})
+
+    outcome = await bench.inbox.once(job(), run)
+
+    assert (outcome.code, json.loads(body_of(outcome))["result"]) == ("ok", {"by": "me"})
+
+
+async def test_a_stopped_run_loses_to_a_success_of_another(bench: Bench) -> None:
+    """The row was taken over, and what was paid for is the answer."""
+
+    async def overtaken(one: Job, standing: Standing) -> StoredOutcome:
+        bench._begin(standing, calls=1)
+        with bench.inbox.stoppable(standing):
+            await mark(bench)
+            assert standing.ticket is not None
+            winner = bench.inbox.success(one, {"by": "the other"})
+            await bench.store.finish(standing.ticket, token="another", outcome=winner, spent=Spent(), ttl_ms=DAY_MS)
+            await bench.inbox.stop_cancelled()
+            await asyncio.Event().wait()
+        raise AssertionError
+
+    outcome = await bench.inbox.once(job(), overtaken)
+
+    assert (outcome.code, json.loads(body_of(outcome))["result"]) == ("ok", {"by": "the other"})
+
+
+async def test_nothing_is_asked_of_the_store_while_nothing_runs() -> None:
+    """The look for marks is free on an idle worker."""
+    nothing: Any = None
+
+    await Bench(nothing).inbox.stop_cancelled()
+
+
+async def test_a_job_without_a_row_runs_as_it_always_did(bench: Bench) -> None:
+    """It has no name to cancel it by."""
+
+    async def run(one: Job, standing: Standing) -> StoredOutcome:
+        with bench.inbox.stoppable(standing):
+            return await bench.inbox.keep(one, standing, {})
+
+    assert (await bench.inbox.once(job(None, correlation_id=None), run)).code == "ok"
+
+
+@pytest.mark.parametrize("ids", [{}, {"correlation_id": None}], ids=["with a row", "without"])
+async def test_each_run_has_the_flags_of_its_own_claim(bench: Bench, ids: dict[str, Any]) -> None:
+    """Set between two jobs, they hold for the second one; a job without a row reads them by itself."""
+    said = StoredOutcome(is_success=True, code=None, reply=b"{}", settlement="")
+    holding = Holding(None, "", DAY_MS)
+    for number, value in enumerate(("off", "force_off")):
+        await bench.inbox.once(job(f"job-{number}" if not ids else None, **ids), bench.succeeding())
+        await bench.store.set_flag("dynamic_signatures", value, holding=holding, answer=lambda _: said)
+    await bench.inbox.once(job("job-2" if not ids else None, **ids), bench.succeeding())
+
+    assert [standing.flags.dynamic_signatures for standing in bench.standings] == ["on", "off", "force_off"]
+
+
+# Drain, and a store that is down
 
 
 async def test_a_run_that_the_drain_cut_off_gives_its_claim_back(bench: Bench, tmp_path: Path) -> None:
@@ -574,3 +728,35 @@ async def test_only_a_store_that_is_down_is_asked_again() -> None:
 async def test_results_live_as_long_as_the_setting_says(store: Store) -> None:
     """In milliseconds."""
     assert Bench(store, max_age_seconds=1, result_ttl_seconds=2).inbox.ttl_ms == 2_000
+
+
+async def test_an_error_of_a_run_that_was_taken_over_is_not_the_jobs_end(tmp_path: Path) -> None:
+    """Another worker has the job by now: no reply, no dead letter, look again later."""
+    async with open_left_hand(tmp_path, make_settings()) as hand:
+        job = make_job({"args": {"program_id": "p"}}, message_id="m")
+
+        async def run(job: Job, standing: Standing) -> StoredOutcome:
+            standing.token = "stale"
+            raise LMInvalidRequestError("refused")
+
+        outcome = await hand.inbox.once(job, run)
+
+    assert outcome.reply is None
+    assert isinstance(outcome.settlement, Delay)
+
+
+async def test_a_bug_while_a_job_ends_does_not_keep_its_row(tmp_path: Path) -> None:
+    """Otherwise its redeliveries would circle until the process ends."""
+    async with open_left_hand(tmp_path, make_settings()) as hand:
+        job = make_job({"args": {"program_id": "p"}}, message_id="m")
+
+        async def run(job: Job, standing: Standing) -> StoredOutcome:
+            error = LMInvalidRequestError("refused")
+            error.retry_after_ms = cast("Any", object())
+            raise error
+
+        outcome = await hand.inbox.once(job, run)
+        again = await hand.inbox.once(job, run)
+
+    assert outcome.code == "internal"
+    assert again.reply is not None

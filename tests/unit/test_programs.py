@@ -18,6 +18,7 @@ from worker.errors import (
     InvalidSignatureError,
     UnsupportedProgramTypeError,
 )
+from worker.flags import Flags
 from worker.message import CreateArgs, ExecuteArgs, canonical
 from worker.programs import Programs, as_question
 from worker.signatures import LEGACY, parse
@@ -27,10 +28,6 @@ from worker.store import ProgramRecord
 REFUSED: dict[str, Any] = {
     "description": "Do it",
     "inputs": [{"name": "a", "type": "strnig"}],
-    "outputs": [{"name": "b"}],
-}
-NESTED = {
-    "inputs": [{"name": "a", "type": {"type": "object", "properties": {"x": {"type": "string"}}}}],
     "outputs": [{"name": "b"}],
 }
 
@@ -111,9 +108,9 @@ def test_a_refused_definition_is_an_error_under_never() -> None:
             {"inputs": [{"name": "a", "type": "list<" * 9 + "string" + ">" * 9}], "outputs": [{"name": "o"}]},
             id="nine levels",
         ),
-        pytest.param(NESTED, id="not enforced yet"),
         pytest.param(
-            {"inputs": [{"name": "a", "constraints": {"pattern": "x"}}], "outputs": [{"name": "o"}]}, id="pattern"
+            {"inputs": [{"name": "a", "constraints": {"pattern": "(?=x)"}}], "outputs": [{"name": "o"}]},
+            id="a pattern that the engine refuses",
         ),
     ],
 )
@@ -201,6 +198,93 @@ def test_the_rollout_is_decided_by_the_fingerprint() -> None:
 def test_an_explicit_choice_wins_over_flag_and_rollout(explicit: bool, kind: str, settings: dict[str, Any]) -> None:
     """``use_dynamic_signature`` is the caller's own."""
     assert draw(SENTIMENT, settings, use_dynamic_signature=explicit).kind == kind
+
+
+FORCED = Flags("force_off", 100)
+
+
+def test_flags_of_the_claim_win_over_the_start_values() -> None:
+    """An operator's flag holds at once."""
+    blueprints = Blueprints(make_settings())
+    drawn = [blueprints.draw(CreateArgs(signature=SENTIMENT), flags=flags).kind for flags in (Flags("off"), Flags())]
+
+    assert drawn == ["legacy", "dynamic"]
+
+
+@pytest.mark.parametrize("explicit", [None, True])
+def test_forced_off_an_existing_program_runs_as_question_and_answer_and_says_so(explicit: bool | None) -> None:
+    """Explicit choices included; when it is over, the program is what it was."""
+    programs = Programs(make_settings())
+    stored = record(draw(SENTIMENT, use_dynamic_signature=explicit))
+    before, forced, after = (programs.load(stored, flags=flags) for flags in (Flags(), FORCED, Flags("off")))
+
+    assert (before.is_dynamic, forced.is_dynamic, after.is_dynamic) == (True, False, True)
+    assert forced.compiled.signature is LEGACY
+    assert "every run" in forced.blueprint.warnings[0]
+    assert forced.blueprint.reason is None
+    assert after is before
+
+
+def test_forced_off_a_program_created_now_is_decided_as_ever() -> None:
+    """The emergency leaves no trace in what is stored."""
+    blueprints = Blueprints(make_settings())
+    blueprint = blueprints.draw(CreateArgs(signature=SENTIMENT), flags=FORCED)
+
+    assert blueprint.kind == "dynamic"
+    assert blueprints.in_force(blueprint, flags=FORCED).kind == "legacy"
+
+
+@pytest.mark.parametrize(
+    ("program", "job", "setting", "is_refused"),
+    [
+        (None, None, "create", False),
+        ("create", None, "never", False),
+        ("never", None, "create", True),
+        ("never", "create", "create", False),
+        ("create", "never", "create", True),
+        (None, None, "never", True),
+    ],
+)
+def test_forced_off_who_insists_is_refused(
+    program: str | None, job: str | None, setting: str, is_refused: bool
+) -> None:
+    """The policy is the job's, else the program's, else the setting; never is never something else."""
+    programs = Programs(make_settings(fallback=setting))
+    stored = record(draw(SENTIMENT, fallback=program))
+    one_off = ExecuteArgs.model_validate({"signature": SENTIMENT, "fallback": program, "options": {"fallback": job}})
+    for _ in range(2):
+        refused = 0
+        for load in (
+            lambda: programs.load(stored, flags=FORCED, policy=job),
+            lambda: programs.one_off(one_off, flags=FORCED),
+        ):
+            try:
+                assert not load().is_dynamic
+            except DynamicSignaturesOffError:
+                refused += 1
+
+        assert refused == (2 if is_refused else 0)
+
+
+@pytest.mark.parametrize("definition", [None, "question -> answer", REFUSED])
+def test_forced_off_what_is_question_and_answer_anyway_stays_what_it_is(definition: object) -> None:
+    """Legacy and fallback programs are not touched."""
+    programs = Programs(make_settings())
+    stored = record(draw(definition))
+
+    assert programs.load(stored, flags=FORCED).blueprint == programs.load(stored, flags=Flags()).blueprint
+
+
+def test_a_one_off_definition_is_decided_anew_when_a_flag_changes() -> None:
+    """No cache keeps an older decision."""
+    programs = Programs(make_settings())
+    args = ExecuteArgs(signature=SENTIMENT)
+    kinds = [
+        programs.one_off(args, flags=flags).blueprint.kind
+        for flags in (Flags(), Flags("on", 0), Flags("off"), FORCED, Flags())
+    ]
+
+    assert kinds == ["dynamic", "legacy", "legacy", "legacy", "dynamic"]
 
 
 # When two programs are the same

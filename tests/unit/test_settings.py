@@ -107,12 +107,10 @@ def test_names_without_the_prefix_are_none_of_ours() -> None:
         ("CONCURRENCY", "1.5"),
         ("CREATE_CONCURRENCY", "0"),
         ("CONTROL_CONCURRENCY", "-1"),
-        ("NAMESPACE", ""),
         ("NAMESPACE", "a.b"),
         ("NAMESPACE", "x" * 65),
         ("NAMESPACE", "a b"),
         ("NAMESPACE", "dspex\n"),
-        ("LM_MODEL", ""),
         ("LMS", "not json"),
         ("LMS", "[]"),
         ("LMS", '{"fast": {}}'),
@@ -126,7 +124,6 @@ def test_names_without_the_prefix_are_none_of_ours() -> None:
         ("LEASE_SECONDS", "1"),
         ("LEASE_SECONDS", "inf"),
         ("MAX_ATTEMPTS", "0"),
-        ("DELAYS_SECONDS", ""),
         ("DELAYS_SECONDS", "5,1"),
         ("DELAYS_SECONDS", "1,1"),
         ("DELAYS_SECONDS", "0,1"),
@@ -273,3 +270,15 @@ def test_every_setting_says_what_it_is() -> None:
     nameless = [name for name, field in Settings.model_fields.items() if not field.description]
 
     assert nameless == []
+
+
+def test_an_empty_variable_is_an_unset_one() -> None:
+    """Compose files pass on what the host has not set as empty text."""
+    assert load({"DSPEX_LM_API_BASE": "", "DSPEX_NAMESPACE": " ", "DSPEX_CONCURRENCY": ""}) == load({})
+
+
+@pytest.mark.parametrize("delays", ["0.05", "1,2592001"])
+def test_steps_that_the_broker_cannot_keep_are_refused(delays: str) -> None:
+    """A TTL has at most 32 bits of milliseconds."""
+    with pytest.raises(SettingsError, match="DSPEX_DELAYS_SECONDS"):
+        load({"DSPEX_DELAYS_SECONDS": delays, "DSPEX_MAX_AGE_SECONDS": "60"})

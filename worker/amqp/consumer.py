@@ -142,6 +142,7 @@ class Consumer:
         telemetry.JOBS_IN_FLIGHT.labels(lane.lane).inc()
         try:
             incoming = read(message, lane=lane.lane, queue=lane.queue, trusted_users=self._trusted_users)
+            await self._publisher.unblocked()
             outcome = await self._run(incoming.delivery)
             is_replied = await self._reply(outcome)
             await self._settle(incoming, outcome, is_replied=is_replied)

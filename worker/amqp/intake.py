@@ -16,7 +16,7 @@ import structlog
 from aiormq.abc import DeliveredMessage
 
 from worker.amqp.connection import Link
-from worker.amqp.errors import BrokerError, ConnectionLostError
+from worker.amqp.errors import ConnectionLostError
 from worker.amqp.lane import LaneConsumer, LaneEvents
 from worker.amqp.topology import Topology, declare
 from worker.message import LANES, Lane
@@ -108,8 +108,8 @@ class Intake:
             self._changed.clear()
             try:
                 await self._mend()
-            except BrokerError as error:
-                _log.error("not consuming", reason=str(error))
+            except Exception as error:  # noqa: BLE001 - a watch that ended would leave the worker deaf for good
+                _log.error("not consuming", reason=str(error), error=type(error).__name__)
                 await _pause()
                 self._changed.set()
 

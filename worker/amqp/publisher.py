@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -83,6 +83,12 @@ class Publisher:
     async def close(self) -> None:
         """Close the connection; call it when nothing is published any more."""
         await self._link.close()
+
+    async def unblocked(self) -> None:
+        """Wait while an alarm of the broker holds publishes back: what is begun then could not be answered."""
+        while self._link.is_blocked:
+            with suppress(ConnectionLostError), losses():
+                await ready(await self._link.connection())
 
     async def reply(self, reply: Reply) -> bool:
         """Publish a reply, and tell whether a queue took it.

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import call, dead, demo, serve
+from worker.cli import call, contract, dead, demo, flags, serve
 
 __all__ = ["app", "main"]
 
@@ -24,6 +24,8 @@ app = typer.Typer(
 serve.add_to(app)
 call.add_to(app)
 dead.add_to(app)
+flags.add_to(app)
+contract.add_to(app)
 demo.add_to(app)
 
 

@@ -48,7 +48,7 @@ def serve(
     configure_logging(level=settings.log_level, style=settings.log_format)
     try:
         code = run(serve_jobs(settings), loop_factory=_loop_factory())
-    except (BrokerError, StoreUnavailableError) as error:
+    except (BrokerError, StoreUnavailableError, OSError) as error:
         raise stop(str(error), code=EXIT_ERROR) from None
     raise typer.Exit(code)
 

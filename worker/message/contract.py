@@ -86,7 +86,8 @@ class Options(_Args):
 class ExecuteArgs(_Definition):
     """Arguments of ``execute_program``: a program's id, or a signature for a one-message prediction."""
 
-    program_id: ProgramId | None = None
+    # Any name may be asked for; one that no program can have is not found.
+    program_id: Annotated[str, Field(max_length=1_024)] | None = None
     inputs: Any = Field(default_factory=dict)
     options: Annotated[Options, Pairs] = Options()
 

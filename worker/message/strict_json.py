@@ -67,11 +67,14 @@ def _decode(text: str) -> Any:
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
-    if len(members) != len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"the key {twice[:64]!r} stands twice in one object")
-    return members
+    if len(members) == len(pairs):
+        return members
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key[:64]!r} stands twice in one object")
+        seen.add(key)
+    raise AssertionError("fewer members than pairs, and no key stands twice")
 
 
 def _refuse_constant(name: str) -> Any:

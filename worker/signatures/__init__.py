@@ -14,14 +14,17 @@ from worker.signatures.annotations import python_type
 from worker.signatures.definitions import LEGACY, is_legacy, parse
 from worker.signatures.nodes import Kind, Type
 from worker.signatures.phrases import describe_type
-from worker.signatures.records import check_inputs, check_outputs, read_outputs
+from worker.signatures.records import check_inputs, check_outputs, read_json_outputs, read_outputs
 from worker.signatures.samples import sample_outputs
+from worker.signatures.schemas import Dialect, Side, write_schema
 from worker.signatures.signature import Field, Signature
 
 __all__ = [
     "LEGACY",
+    "Dialect",
     "Field",
     "Kind",
+    "Side",
     "Signature",
     "Type",
     "check_inputs",
@@ -30,6 +33,8 @@ __all__ = [
     "is_legacy",
     "parse",
     "python_type",
+    "read_json_outputs",
     "read_outputs",
     "sample_outputs",
+    "write_schema",
 ]

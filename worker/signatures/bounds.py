@@ -1,4 +1,4 @@
-"""Put range, length and choices on a type, in canonical form.
+"""Put ranges, lengths, patterns and formats on a type, in canonical form.
 
 Integer bounds become inclusive integers; of an inclusive and an exclusive float bound the tighter one stays; choices stand
 for all other constraints, which each of them must satisfy.
@@ -7,41 +7,56 @@ for all other constraints, which each of them must satisfy.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
 from worker.errors import DefinitionError, InvalidConstraintError
-from worker.signatures.constraints import Given, Pair, not_enforced
-from worker.signatures.nodes import Type, float_range, identity, nullable_of, union_of
+from worker.signatures.choices import choose, require_fits
+from worker.signatures.constraints import Given, Pair
+from worker.signatures.nodes import Type, exact_fraction, float_range, item_type, nullable_of, union_of
+from worker.signatures.patterns import compile_pattern, cost_of
 from worker.signatures.phrases import describe_type
-from worker.signatures.places import MAX_CHOICES, Place, quote
-from worker.signatures.values import Faults, check_value
+from worker.signatures.places import MAX_PATTERN_CHARACTERS, Place, quote
+from worker.signatures.strict_json import is_unicode
+
+_Limit = float | str
 
 _RANGE: dict[str, tuple[str, ...]] = {
     name: (name,) for name in ("minimum", "maximum", "exclusive_minimum", "exclusive_maximum")
 }
-_NUMBER = {**_RANGE, "min": ("minimum",), "max": ("maximum",)}
-_STRING = {
+_NUMBER = {**_RANGE, "min": ("minimum",), "max": ("maximum",), "multiple_of": ("multiple_of",)}
+_LENGTH = {
     "min": ("min_length",),
     "max": ("max_length",),
     "min_length": ("min_length",),
     "max_length": ("max_length",),
     "length": ("min_length", "max_length"),
 }
+_STRING = {**_LENGTH, "pattern": ("pattern",), "format": ("format",)}
 _LIST = {
-    **_STRING,
+    **_LENGTH,
     "min_items": ("min_length",),
     "max_items": ("max_length",),
     "dimensions": ("min_length", "max_length"),
+    "unique_items": ("is_unique",),
+}
+_DICT: dict[str, tuple[str, ...]] = {
+    "min": ("min_length",),
+    "max": ("max_length",),
+    "min_properties": ("min_length",),
+    "max_properties": ("max_length",),
 }
 _FITTING: dict[str, dict[str, tuple[str, ...]]] = {
     "integer": _NUMBER,
     "float": _NUMBER,
     "string": _STRING,
     "list": _LIST,
+    "dict": _DICT,
 }
 # The largest integer that every JSON parser reads exactly.
 _MAX_COUNT = 2**53 - 1
+_EXACT = ("multiple_of", "pattern", "format")
 _LOWEST = ("minimum", "exclusive_minimum", "min_length")
 
 
@@ -58,7 +73,7 @@ def constrain(node: Type, given: Given) -> Type:
     bounds = [(meaning, pair) for meaning, pair in given.bounds if meaning != "choices"]
     if bounds:
         node = _put(node, bounds)
-    return _choose(node, choices) if choices else node
+    return choose(node, choices) if choices else node
 
 
 def _put(node: Type, bounds: list[tuple[str, Pair]]) -> Type:
@@ -73,8 +88,6 @@ def _is_fitting(node: Type, meaning: str) -> bool:
 
 def _bound_members(node: Type, bounds: list[tuple[str, Pair]]) -> Type:
     for meaning, pair in bounds:
-        if meaning in ("min", "max") and any(member.kind == "dict" for member in node.members):
-            raise not_enforced(pair)
         if not _is_fitting(node, meaning):
             raise _unfit(pair, node)
     members = []
@@ -86,15 +99,14 @@ def _bound_members(node: Type, bounds: list[tuple[str, Pair]]) -> Type:
 
 def _rebuilt(node: Type, members: tuple[Type, ...], *, place: Place) -> Type:
     bounded = union_of(members)
-    for choice in node.choices or ():
-        _require_fit(choice, bounded, place=place)
     if node.choices is not None:
+        require_fits(node.choices, bounded, place=place)
         return node
     return nullable_of(bounded) if node.nullable else bounded
 
 
 def _bound(node: Type, bounds: list[tuple[str, Pair]]) -> Type:
-    limits: dict[str, float] = {}
+    limits: dict[str, _Limit] = {}
     for meaning, pair in bounds:
         number = _read_number(pair) if meaning in _RANGE else None
         for name in _names(node, meaning, pair):
@@ -104,29 +116,28 @@ def _bound(node: Type, bounds: list[tuple[str, Pair]]) -> Type:
     return _tighten(node, limits, place=bounds[-1][1].place)
 
 
-def _tighten(node: Type, limits: dict[str, float], *, place: Place) -> Type:
-    tight: dict[str, Any] = {name: _tighter(name, limit, getattr(node, name)) for name, limit in limits.items()}
+def _tighten(node: Type, limits: dict[str, _Limit], *, place: Place) -> Type:
+    tight: dict[str, Any] = {
+        name: _tighter(name, limit, getattr(node, name), place=place) for name, limit in limits.items()
+    }
     bounded = _canonical(replace(node, choices=None, **tight), place=place)
     if _is_empty(bounded):
         raise place.fault(InvalidConstraintError, "the constraints contradict each other: no value is left")
     if node.choices is None:
         return bounded
-    for choice in node.choices:
-        _require_fit(choice, bounded, place=place)
+    require_fits(node.choices, bounded, place=place)
     return node
 
 
 def _names(node: Type, meaning: str, pair: Pair) -> tuple[str, ...]:
-    if node.kind == "dict" and meaning in ("min", "max"):
-        raise not_enforced(pair)
     names = _FITTING.get(node.kind, {}).get(meaning)
     if names is None:
         raise _unfit(pair, node)
     return names
 
 
-def _read_limit(name: str, pair: Pair) -> float:
-    return _read_count(pair) if name in ("min_length", "max_length") else _read_number(pair)
+def _read_limit(name: str, pair: Pair) -> _Limit:
+    return _READERS[name](pair)
 
 
 def _read_number(pair: Pair) -> float:
@@ -144,10 +155,60 @@ def _read_count(pair: Pair) -> int:
     raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be a whole number from 0 to {_MAX_COUNT}")
 
 
-def _tighter(name: str, limit: float, known: float | None) -> float:
-    if known is None:
-        return limit
-    return max(limit, known) if name in _LOWEST else min(limit, known)
+def _read_multiple(pair: Pair) -> float:
+    step = _read_number(pair)
+    if step <= 0:
+        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be greater than 0")
+    return step
+
+
+def _read_truth(pair: Pair) -> bool:
+    if not isinstance(pair.value, bool):
+        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be true or false")
+    return pair.value
+
+
+def _read_format(pair: Pair) -> str:
+    return str(pair.value)
+
+
+def _read_pattern(pair: Pair) -> str:
+    pattern, place = pair.value, pair.place
+    if not isinstance(pattern, str) or not is_unicode(pattern):
+        raise place.fault(InvalidConstraintError, f"{quote(pair.key)} must be a string")
+    if len(pattern) > MAX_PATTERN_CHARACTERS:
+        reason = f"{quote(pair.key)} is longer than {MAX_PATTERN_CHARACTERS} characters"
+        raise place.fault(InvalidConstraintError, reason, breaks_limit=True)
+    if not place.budget.can_pay(pattern, cost=cost_of(pattern)):
+        reason = f"{quote(pair.key)} is too large: use fewer repetitions, or smaller classes such as [a-z]"
+        raise place.fault(InvalidConstraintError, reason, breaks_limit=True)
+    try:
+        compile_pattern(pattern)
+    except ValueError as error:
+        reason = f"{quote(pair.key)} is refused: {error}"
+        raise place.fault(InvalidConstraintError, reason, breaks_limit=True) from None
+    return pattern
+
+
+_READERS: dict[str, Callable[[Pair], _Limit]] = {
+    **dict.fromkeys(_RANGE, _read_number),
+    "min_length": _read_count,
+    "max_length": _read_count,
+    "multiple_of": _read_multiple,
+    "is_unique": _read_truth,
+    "pattern": _read_pattern,
+    "format": _read_format,
+}
+
+
+def _tighter(name: str, limit: Any, known: Any, *, place: Place) -> _Limit:
+    if known is None or known is False or known == limit:
+        return cast("_Limit", limit)
+    if name in _EXACT:
+        raise place.fault(InvalidConstraintError, f"{quote(name)} contradicts the one that a type already has")
+    if name == "is_unique":
+        return True
+    return cast("_Limit", max(limit, known) if name in _LOWEST else min(limit, known))
 
 
 def _canonical(node: Type, *, place: Place) -> Type:
@@ -166,7 +227,9 @@ def _canonical_integer(node: Type) -> Type:
     if node.exclusive_maximum is not None:
         highs.append(math.ceil(node.exclusive_maximum) - 1)
     low, high = max(lows, default=None), min(highs, default=None)
-    return replace(node, minimum=low, maximum=high, exclusive_minimum=None, exclusive_maximum=None)
+    step = None if node.multiple_of is None else exact_fraction(node.multiple_of).numerator
+    whole: Any = {"minimum": low, "maximum": high, "multiple_of": None if step == 1 else step}
+    return replace(node, exclusive_minimum=None, exclusive_maximum=None, **whole)
 
 
 def _canonical_float(node: Type, *, place: Place) -> Type:
@@ -176,7 +239,8 @@ def _canonical_float(node: Type, *, place: Place) -> Type:
         low, above = (low, None) if low > above else (None, above)
     if high is not None and below is not None:
         high, below = (high, None) if high < below else (None, below)
-    return replace(node, minimum=low, maximum=high, exclusive_minimum=above, exclusive_maximum=below)
+    tight: Any = {"minimum": low, "maximum": high, "exclusive_minimum": above, "exclusive_maximum": below}
+    return replace(node, multiple_of=_as_float(node.multiple_of, place=place), **tight)
 
 
 def _as_float(bound: float | None, *, place: Place) -> float | None:
@@ -189,57 +253,30 @@ def _as_float(bound: float | None, *, place: Place) -> float | None:
 
 def _is_empty(node: Type) -> bool:
     if node.kind == "integer":
-        return node.minimum is not None and node.maximum is not None and node.minimum > node.maximum
+        low, high = (-math.inf if node.minimum is None else node.minimum), node.maximum
+        return (high is not None and low > high) or not _has_multiple(node, low, high)
     if node.kind == "float":
         low, high = float_range(node)
-        return low > high or low == math.inf or high == -math.inf
-    return node.max_length is not None and (node.min_length or 0) > node.max_length
+        return low > high or low == math.inf or high == -math.inf or not _has_multiple(node, low, high)
+    shortest = node.min_length or 0
+    if node.is_unique and shortest > _most_distinct(item_type(node)):
+        return True
+    return node.max_length is not None and shortest > node.max_length
 
 
-def _choose(node: Type, pairs: list[Pair]) -> Type:
-    found = [_read_choices(node, pair) for pair in pairs]
-    for pair, choices in zip(pairs, found, strict=True):
-        if _identities(choices) != _identities(found[0]):
-            raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} contradicts another constraint")
-    has_null = any(None in pair.value for pair in pairs if isinstance(pair.value, list))
-    return _with_choices(node, found[0], is_nullable=node.nullable and (node.kind != "any" or has_null))
+def _has_multiple(node: Type, low: float, high: float | None) -> bool:
+    is_open = high is None or high == math.inf or low == -math.inf
+    if node.multiple_of is None or is_open:
+        return True
+    step = exact_fraction(node.multiple_of)
+    return math.ceil(exact_fraction(low) / step) * step <= exact_fraction(cast("float", high))
 
 
-def _with_choices(node: Type, choices: list[object], *, is_nullable: bool) -> Type:
-    distinct: dict[object, object] = {}
-    for choice in choices:
-        distinct.setdefault(identity(choice), choice)
-    children: dict[str, Any] = {name: getattr(node, name) for name in ("items", "key", "values", "members")}
-    return Type(node.kind, nullable=is_nullable, choices=tuple(distinct.values()), **children)
-
-
-def _read_choices(node: Type, pair: Pair) -> list[object]:
-    if not isinstance(pair.value, list):
-        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be a list")
-    if len(pair.value) > MAX_CHOICES:
-        reason = f"{quote(pair.key)} has more than {MAX_CHOICES} choices"
-        raise pair.place.fault(InvalidConstraintError, reason, breaks_limit=True)
-    taken = []
-    for index, choice in enumerate(pair.value):
-        value = _require_fit(choice, node, place=pair.place.at(index))
-        if value is not None:
-            taken.append(value)
-    if not taken:
-        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} leaves no choice")
-    return taken
-
-
-def _require_fit(choice: object, node: Type, *, place: Place) -> object:
-    faults: Faults = []
-    value = check_value(choice, node, faults=faults)
-    if faults:
-        reason = f"a choice does not fit the type ({describe_type(node)}): {faults[0][1]}"
-        raise place.fault(InvalidConstraintError, reason)
-    return value
-
-
-def _identities(choices: list[object]) -> set[object]:
-    return {identity(choice) for choice in choices}
+def _most_distinct(node: Type) -> float:
+    """Return how many different values a type has, as far as that is plain to see."""
+    if node.choices is not None:
+        return len(node.choices) + node.nullable
+    return 2 + node.nullable if node.kind == "boolean" else math.inf
 
 
 def _unfit(pair: Pair, node: Type) -> DefinitionError:

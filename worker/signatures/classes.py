@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any
 
 import dspy
-from dspy.signatures.signature import make_signature
+from pydantic import ConfigDict, create_model
 
 from worker.signatures.annotations import python_type
 from worker.signatures.signature import Field, Signature
@@ -20,6 +20,14 @@ from worker.signatures.signature import Field, Signature
 # DSPy's own functions are untyped.
 _input: Callable[..., Any] = dspy.InputField
 _output: Callable[..., Any] = dspy.OutputField
+
+
+class _Deferred(dspy.Signature):  # type: ignore[metaclass]
+    """"""  # noqa: D419 - DSPy takes the text of a class for instructions
+
+    # Nobody makes instances of a signature class, so pydantic need not build validators: they are most of its cost.
+    model_config = ConfigDict(defer_build=True)
+
 
 _NO_EXTRAS: Mapping[str, str] = MappingProxyType({})
 
@@ -42,7 +50,10 @@ def make_signature_class(
             chain of thought.
     """
     fields = dict(_fields(signature, extra_outputs))
-    made: type[dspy.Signature] = make_signature(fields, instructions_of(signature), "DynamicSignature")
+    create: Callable[..., Any] = create_model
+    made: type[dspy.Signature] = create(
+        "DynamicSignature", __base__=_Deferred, __doc__=instructions_of(signature), **fields
+    )
     return made
 
 
@@ -56,11 +67,17 @@ def instructions_of(signature: Signature) -> str:
 
 def _fields(signature: Signature, extra_outputs: Mapping[str, str]) -> Iterator[tuple[str, tuple[Any, Any]]]:
     for index, one in enumerate(signature.inputs):
-        yield field_name(index), (_annotation(one), _input(desc=_desc(one)))
+        yield field_name(index), (_annotation(one), _named(_input(desc=_desc(one)), one.name))
     for name, description in extra_outputs.items():
         yield name, (str, _output(desc=description))
     for index, one in enumerate(signature.outputs, start=len(signature.inputs)):
-        yield field_name(index), (_annotation(one), _output(desc=_desc(one)))
+        yield field_name(index), (_annotation(one), _named(_output(desc=_desc(one)), one.name))
+
+
+def _named(info: Any, name: str) -> Any:
+    """Give DSPy the prefix that it would else make from the internal name, at a quarter of the cost of the class."""
+    info.json_schema_extra["prefix"] = f"{name}:"
+    return info
 
 
 def _annotation(one: Field) -> Any:

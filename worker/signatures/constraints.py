@@ -3,9 +3,10 @@
 | meaning | keys |
 |---|---|
 | presence | ``required`` ``optional`` ``default`` |
-| range | ``minimum min_value ge gte gteq`` · ``maximum max_value le lte lteq`` · ``gt exclusive_minimum`` · ``lt exclusive_maximum`` |
-| by type | ``min`` ``max``: range for numbers, length for strings, items for lists |
-| length | ``min_length max_length length`` · ``min_items max_items dimensions`` |
+| range | ``minimum min_value ge gte gteq`` · ``maximum max_value le lte lteq`` · ``gt exclusive_minimum`` · ``lt exclusive_maximum`` · ``multiple_of`` |
+| by type | ``min`` ``max``: range for numbers, length for strings, items for lists, properties for maps |
+| length | ``min_length max_length length`` · ``min_items max_items unique_items dimensions`` · ``min_properties max_properties`` |
+| text | ``pattern`` · ``format``: a name, or ``/regex/``, which is a pattern |
 | choice | ``enum one_of choices in`` |
 | words | ``description`` |
 
@@ -14,11 +15,13 @@ camelCase names are aliases. One meaning given twice alike is one; given twice d
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from worker.errors import DefinitionError, InvalidConstraintError
+from worker.errors import InvalidConstraintError
+from worker.signatures.formats import FORMATS
 from worker.signatures.nodes import identity
 from worker.signatures.places import Place, quote
 
@@ -29,14 +32,15 @@ _MEANINGS: dict[str, str] = {
     **dict.fromkeys(("lt", "exclusive_maximum"), "exclusive_maximum"),
     **dict.fromkeys(("enum", "one_of", "choices", "in"), "choices"),
     **{name: name for name in ("min", "max", "min_length", "max_length", "length")},
-    **{name: name for name in ("min_items", "max_items", "dimensions")},
+    **{name: name for name in ("min_items", "max_items", "dimensions", "unique_items")},
+    **{name: name for name in ("min_properties", "max_properties", "multiple_of", "pattern", "format")},
     **{name: name for name in ("required", "optional", "default", "description")},
 }
-_NOT_ENFORCED = frozenset(
-    ("pattern", "format", "multiple_of", "unique_items", "min_properties", "max_properties", "properties")
-)
 _WORDS = ("required", "optional", "default", "description")
 _ANNOTATIONS = frozenset(("title", "$schema", "$id", "$comment", "example", "examples"))
+
+# They say what the type is, so they must not be taken for something unknown that has no effect.
+_MISPLACED = frozenset(("properties", "items", "additional_properties"))
 
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
@@ -67,8 +71,7 @@ class Given:
 
 def meaning_of(key: str) -> str | None:
     """Return what a constraint's key means, or None if it is unknown; ``minLength`` means ``min_length``."""
-    snake = _snake(key)
-    return snake if snake in _NOT_ENFORCED else _MEANINGS.get(snake)
+    return _MEANINGS.get(key) or _MEANINGS.get(_snake(key))
 
 
 def read_pairs(constraints: object, *, place: Place) -> list[Pair]:
@@ -87,25 +90,55 @@ def read_pairs(constraints: object, *, place: Place) -> list[Pair]:
 
 
 def sort_pairs(pairs: Iterable[Pair]) -> Given:
-    """Return the constraints by meaning.
+    """Return the constraints by meaning; what is unknown is kept and warned about.
 
     Raises:
-        InvalidConstraintError: One of them is known and cannot be enforced here; such a one is never ignored, whatever the
-            fallback policy.
+        InvalidConstraintError: One of them belongs in the type.
     """
     given = Given()
     for pair in pairs:
-        meaning = meaning_of(pair.key)
-        if meaning in _NOT_ENFORCED:
-            raise not_enforced(pair)
-        if meaning in _WORDS:
-            given.words.setdefault(meaning, []).append(pair)
-        elif meaning is not None:
-            given.bounds.append((meaning, pair))
-        elif pair.key not in _ANNOTATIONS:
-            given.unknown[pair.key] = pair.value
-            pair.place.warn(f"unknown constraint {quote(pair.key)} is kept and not enforced")
+        _sort(pair, given)
     return given
+
+
+def _sort(pair: Pair, given: Given) -> None:
+    meaning = meaning_of(pair.key)
+    if meaning == "format":
+        meaning, pair = _read_format(pair)
+    if meaning in _WORDS:
+        given.words.setdefault(meaning, []).append(pair)
+    elif meaning is not None:
+        given.bounds.append((meaning, pair))
+    elif pair.key not in _ANNOTATIONS:
+        _keep_unknown(pair, given)
+
+
+def _read_format(pair: Pair) -> tuple[str | None, Pair]:
+    """Return what a format means: a known name, a pattern between slashes, or nothing that is known."""
+    name = pair.value
+    if not isinstance(name, str):
+        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be a string")
+    if len(name) > 2 and name.startswith("/") and name.endswith("/"):
+        return "pattern", Pair(pair.key, name[1:-1], pair.place)
+    normal = name.lower().replace("_", "-")
+    return ("format", Pair(pair.key, normal, pair.place)) if normal in FORMATS else (None, pair)
+
+
+def _keep_unknown(pair: Pair, given: Given) -> None:
+    if _snake(pair.key) in _MISPLACED:
+        raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} stands in the type, not in its constraints")
+    given.unknown[pair.key] = pair.value
+    if _snake(pair.key) == "format":
+        what, word, known = f"format {quote(pair.value)}", str(pair.value), tuple(FORMATS)
+    else:
+        what, word, known = f"constraint {quote(pair.key)}", _snake(pair.key), tuple(_MEANINGS)
+    near = _nearest(word, known) if pair.place.has_room_for_advice else ""
+    pair.place.warn(f"unknown {what} is kept and not enforced{near}")
+
+
+def _nearest(word: str, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(word[:40], known, n=1, cutoff=0.8)
+    return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
 def agreed_word(given: Given, word: str) -> Pair | None:
@@ -119,12 +152,6 @@ def agreed_word(given: Given, word: str) -> Pair | None:
         if not _is_alike(other.value, pairs[0].value):
             raise other.place.fault(InvalidConstraintError, f"{quote(word)} is given twice, differently")
     return pairs[0] if pairs else None
-
-
-def not_enforced(pair: Pair) -> DefinitionError:
-    """Return the refusal of a constraint that is known and that nothing here enforces."""
-    reason = f"{quote(pair.key)} is not supported yet, and is never ignored"
-    return pair.place.fault(InvalidConstraintError, reason, breaks_limit=True)
 
 
 def _is_alike(one: object, other: object) -> bool:

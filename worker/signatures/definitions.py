@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from worker.errors import DefinitionError, InvalidConstraintError, InvalidFieldNameError, InvalidSignatureError
+from worker.errors import DefinitionError, InvalidFieldNameError, InvalidSignatureError
 from worker.signatures.bounds import constrain
-from worker.signatures.constraints import Given, Pair, agreed_word, meaning_of, read_pairs, sort_pairs
+from worker.signatures.constraints import Pair, meaning_of, read_pairs, sort_pairs
 from worker.signatures.grammar import read_signature_text
 from worker.signatures.names import read_name
 from worker.signatures.nodes import STRING, Type, depth
 from worker.signatures.places import MAX_FIELDS, Place, quote
+from worker.signatures.presence import read_default, read_description, read_required
 from worker.signatures.signature import Field, Signature
-from worker.signatures.spellings import STRUCTURE, open_spelling, require_depth
-from worker.signatures.values import Faults, check_value
+from worker.signatures.sizes import fault_of_size
+from worker.signatures.spellings import STRUCTURE, open_spelling, require_depth, structure_of
 from worker.signatures.words import require_value
 
 DEFAULT_NAME = "DynamicSignature"
@@ -81,6 +81,9 @@ def _plain_field(name: str, node: Type, *, place: Place) -> Field:
 
 
 def _parse_object(definition: Mapping[str, object], *, place: Place) -> Signature:
+    oversize = fault_of_size(definition)
+    if oversize is not None:
+        raise place.fault(InvalidSignatureError, oversize, breaks_limit=True)
     name = _read_text(definition, "name", place=place) or DEFAULT_NAME
     description = _read_text(definition, "description", place=place)
     for key in definition:
@@ -157,24 +160,31 @@ def _read_field(definition: object, *, place: Place) -> Field:
     given = sort_pairs([*from_type, *_own_pairs(definition, place=place)])
     node = constrain(require_value(node, place=place.at("type")), given)
     require_depth(depth(node), place=place.at("type"))
-    default = agreed_word(given, "default")
+    has_default, default = read_default(given, node)
     return Field(
         name,
         node,
-        description=_read_description(definition, given, place=place),
-        required=_read_required(definition, given, place=place) and default is None,
-        default=_read_default(default, node),
-        has_default=default is not None and not _is_absent(default, node),
+        description=read_description(_read_text(definition, "description", place=place), given),
+        required=read_required(_beside(definition), given, place=place) and "default" not in given.words,
+        default=default,
+        has_default=has_default,
         unknown_constraints=given.unknown,
     )
 
 
 def _type_spelling(definition: Mapping[str, object]) -> object:
     """Return the type as sent; a field may itself be a schema object, with ``items`` or ``anyOf`` beside its name."""
-    structure = {key: value for key, value in definition.items() if key in STRUCTURE}
+    keys = structure_of(definition)
+    structure = {key: value for key, value in definition.items() if key in keys}
     if not structure:
         return "string"
     return structure["type"] if structure.keys() == {"type"} else structure
+
+
+def _beside(definition: Mapping[str, object]) -> Mapping[str, object]:
+    """Return what tells of presence beside the type; a nested object's list of names does not."""
+    skipped = structure_of(definition)
+    return {key: definition[key] for key in ("required", "optional") if key in definition and key not in skipped}
 
 
 def _own_pairs(definition: Mapping[str, object], *, place: Place) -> list[Pair]:
@@ -187,63 +197,3 @@ def _own_pairs(definition: Mapping[str, object], *, place: Place) -> list[Pair]:
         elif key not in ("required", "optional"):
             pairs.append(Pair(str(key), value, place.at(key)))
     return pairs
-
-
-def _read_description(definition: Mapping[str, object], given: Given, *, place: Place) -> str:
-    own = _read_text(definition, "description", place=place)
-    pairs = given.words.get("description", [])
-    for pair in pairs:
-        if not isinstance(pair.value, str):
-            raise pair.place.fault(InvalidConstraintError, "`description` must be a string")
-    agreed = None if own else agreed_word(given, "description")
-    return own if agreed is None else str(agreed.value).strip()
-
-
-def _read_required(definition: Mapping[str, object], given: Given, *, place: Place) -> bool:
-    """Return whether the field must be there.
-
-    Senders write ``required: true`` on every field and ``optional: true`` into its constraints, so these two contradict
-    each other only where they stand side by side.
-    """
-    beside = _agreed(_presence(definition.get(key), key, place=place.at(key)) for key in ("required", "optional"))
-    within = _agreed(_presence_of(agreed_word(given, key)) for key in ("required", "optional"))
-    is_told_twice = definition.get("required") is not None and "required" in given.words
-    if beside is _CONTRADICTION or within is _CONTRADICTION or (is_told_twice and beside is not within):
-        raise place.fault(InvalidConstraintError, "`required` and `optional` contradict each other")
-    return beside is not False and within is not False
-
-
-_CONTRADICTION = object()
-
-
-def _agreed(told: Iterable[bool | None]) -> object:
-    answers = {one for one in told if one is not None}
-    if len(answers) > 1:
-        return _CONTRADICTION
-    return answers.pop() if answers else None
-
-
-def _presence_of(pair: Pair | None) -> bool | None:
-    return None if pair is None else _presence(pair.value, pair.key, place=pair.place)
-
-
-def _presence(value: object, key: str, *, place: Place) -> bool | None:
-    if value is None:
-        return None
-    if not isinstance(value, bool):
-        raise place.fault(InvalidConstraintError, f"{quote(key)} must be true or false")
-    return value if key == "required" else not value
-
-
-def _is_absent(default: Pair, node: Type) -> bool:
-    return default.value is None and not node.nullable
-
-
-def _read_default(default: Pair | None, node: Type) -> object:
-    if default is None or _is_absent(default, node):
-        return None
-    faults: Faults = []
-    value = check_value(deepcopy(default.value), node, faults=faults)
-    if faults:
-        raise default.place.fault(InvalidConstraintError, f"the default does not fit the type: it {faults[0][1]}")
-    return value

@@ -38,7 +38,7 @@ def read_name(name: object, *, place: Place, is_word: bool) -> str:
     if fault is None:
         return normal
     error = place.fault(InvalidFieldNameError, f"field name {quote(normal)} {fault}", breaks_limit=is_long)
-    error.field = normal
+    error.field = place.field or normal
     raise error
 
 

@@ -10,9 +10,14 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from fractions import Fraction
 from typing import Literal
 
-Kind = Literal["string", "integer", "float", "boolean", "any", "list", "dict", "union"]
+Kind = Literal["string", "integer", "float", "boolean", "any", "list", "dict", "object", "union"]
+
+
+_NO_CHOICES: Mapping[object, object] = {}
 
 
 def identity(value: object) -> object:
@@ -31,6 +36,47 @@ def identity(value: object) -> object:
     return ("none of JSON", id(value))
 
 
+def pointer_step(name: object) -> str:
+    """Return a name or an index as one step of a JSON pointer.
+
+    See Also:
+        RFC 6901, section 3: ``~`` is written ``~0``, ``/`` is written ``~1``.
+    """
+    return "/" + str(name).replace("~", "~0").replace("/", "~1")
+
+
+def exact_fraction(number: float) -> Fraction:
+    """Return a number as the decimal that JSON writes for it: 0.1 is one tenth, not its nearest binary float."""
+    return Fraction(number) if isinstance(number, int) else Fraction(Decimal(repr(number)))
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One member of a nested object; it may be required, have a default and be nullable, as a field may.
+
+    Attributes:
+        name: The wire name, in NFC.
+        type: What values it takes.
+        description: What it means, for the prompt; trimmed, empty if none was given.
+        required: False if it may be absent; always False where there is a default.
+        default: The value of an absent member; it satisfies ``type``. Only meaningful with ``has_default``.
+        has_default: Whether a default was declared.
+    """
+
+    name: str
+    type: Type
+    description: str = ""
+    required: bool = True
+    default: object = field(default=None, hash=False)
+    has_default: bool = False
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """All of it as a hashable value that tells 1, 1.0 and true apart."""
+        default = json.dumps(self.default, sort_keys=True) if self.has_default else None
+        return (self.name, self.type, self.description, self.required, default)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Type:
     """One node of a type: its kind, its children and its constraints, always in canonical form.
@@ -47,13 +93,18 @@ class Type:
         values: The type of a dict's values, else None.
         members: The alternatives of a union, in the order in which they are tried; none is null, nullable or a union
             without choices.
+        properties: The members of a nested object, in the order declared; it takes no others.
         nullable: Whether null is a value of this type.
         minimum: Lowest value of a number, inclusive, or None.
         maximum: Highest value of a number, inclusive, or None.
         exclusive_minimum: A float must be greater than this, or None.
         exclusive_maximum: A float must be less than this, or None.
-        min_length: Least number of characters of a string, or of items of a list, or None.
-        max_length: Greatest number of characters of a string, or of items of a list, or None.
+        multiple_of: A number must be a multiple of this, counted in decimals, or None; positive, of an integer whole.
+        min_length: Least number of characters of a string, of items of a list, of entries of a dict, or None.
+        max_length: Greatest number of characters of a string, of items of a list, of entries of a dict, or None.
+        is_unique: Whether the items of a list must all differ, by JSON type and value.
+        pattern: A regular expression that is found somewhere in a string, or None.
+        format: The name of a format that a string has, or None.
         choices: The only values allowed besides null, in the order given, or None.
         choice_index: Identity of a choice → the choice; empty without choices.
     """
@@ -63,18 +114,23 @@ class Type:
     key: Type | None = None
     values: Type | None = None
     members: tuple[Type, ...] = ()
+    properties: tuple[Member, ...] = ()
     nullable: bool = False
     minimum: float | None = None
     maximum: float | None = None
     exclusive_minimum: float | None = None
     exclusive_maximum: float | None = None
+    multiple_of: float | None = None
     min_length: int | None = None
     max_length: int | None = None
+    is_unique: bool = False
+    pattern: str | None = None
+    format: str | None = None
     choices: tuple[object, ...] | None = None
     choice_index: Mapping[object, object] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        index = {identity(choice): choice for choice in self.choices or ()}
+        index = {identity(choice): choice for choice in self.choices} if self.choices else _NO_CHOICES
         object.__setattr__(self, "choice_index", index)
 
     def __eq__(self, other: object) -> bool:
@@ -85,9 +141,11 @@ class Type:
 
     def _key(self) -> tuple[object, ...]:
         choices = None if self.choices is None else json.dumps(self.choices, sort_keys=True)
-        children = (self.items, self.key, self.values, self.members)
-        bounds = (self.minimum, self.maximum, self.exclusive_minimum, self.exclusive_maximum)
-        return (self.kind, self.nullable, children, bounds, self.min_length, self.max_length, choices)
+        properties = tuple(member.key for member in self.properties)
+        children = (self.items, self.key, self.values, self.members, properties)
+        range_ = (self.minimum, self.maximum, self.exclusive_minimum, self.exclusive_maximum, self.multiple_of)
+        rest = (self.min_length, self.max_length, self.is_unique, self.pattern, self.format)
+        return (self.kind, self.nullable, children, range_, rest, choices)
 
 
 STRING = Type("string")
@@ -151,15 +209,39 @@ def pair_types(node: Type) -> tuple[Type, Type]:
     return node.key, node.values
 
 
+def object_of(properties: Sequence[Member]) -> Type:
+    """Return the type of an object with exactly these members."""
+    return Type("object", properties=tuple(properties))
+
+
 def is_null(node: Type) -> bool:
     """Say whether the node is the null type, which may stand only inside a union."""
     return node.kind == "union" and not node.members
 
 
 def depth(node: Type) -> int:
-    """Return how many lists, dicts and unions stand inside each other; 0 for a scalar."""
-    children = [child for child in (node.items, node.key, node.values, *node.members) if child is not None]
+    """Return how many lists, dicts, objects and unions stand inside each other; 0 for a scalar."""
+    children = children_of(node)
     return 1 + max(map(depth, children)) if children else 0
+
+
+def width(node: Type) -> int:
+    """Return how many types a value may have to be checked against: all of them where there is a choice, else 1."""
+    if node.kind == "union":
+        return size(node)
+    return max(map(width, children_of(node)), default=1)
+
+
+def size(node: Type) -> int:
+    """Return how many types a type is made of."""
+    return 1 + sum(map(size, children_of(node)))
+
+
+def children_of(node: Type) -> list[Type]:
+    """Return the types that stand directly inside a type."""
+    if node.properties:
+        return [member.type for member in node.properties]
+    return [child for child in (node.items, node.key, node.values, *node.members) if child is not None]
 
 
 def float_range(node: Type) -> tuple[float, float]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
-from worker.signatures.nodes import ANY, Type, item_type, pair_types
+from worker.signatures.nodes import ANY, Member, Type, item_type, pair_types
 
 _SINGULAR = {"string": "string", "integer": "integer", "float": "number", "boolean": "boolean", "any": "any JSON value"}
 _PLURAL = {
@@ -15,6 +16,17 @@ _PLURAL = {
     "any": "JSON values of any type",
 }
 _MAX_CHOICES_SHOWN = 50
+_MAX_CODE_SHOWN = 200
+_FORMATS = {
+    "date": "as a date like 2026-01-31",
+    "date-time": "as a date and time like 2026-01-31T12:30:00Z",
+    "time": "as a time like 12:30:00Z",
+    "uuid": "as a UUID",
+    "email": "as an email address",
+    "uri": "as a URI with its scheme",
+    "ipv4": "as an IPv4 address",
+    "ipv6": "as an IPv6 address",
+}
 
 
 def describe_type(node: Type) -> str:
@@ -62,31 +74,65 @@ def show_number(number: float) -> str:
     return json.dumps(int(number) if abs(number) < 1e15 and float(number).is_integer() else number)
 
 
+def show_code(text: str) -> str:
+    """Return a pattern for a phrase, cut where it is long."""
+    return f"`{text}`" if len(text) <= _MAX_CODE_SHOWN else f"`{text[:_MAX_CODE_SHOWN]}…`"
+
+
 def _describe_choices(node: Type) -> str:
     kind = _SINGULAR.get(node.kind) or _describe_open(node)
     return f"{kind}, one of: {describe_choices(node)}"
 
 
 def _describe_open(node: Type) -> str:
-    if node.kind == "list":
-        return _describe_list(node)
-    if node.kind == "dict":
-        key, values = pair_types(node)
-        return f"object with {_describe_key(key)} keys; each value: {describe_type(values)}"
     if node.kind == "union":
         return " or ".join(_in_brackets(describe_type(member)) for member in node.members)
-    if node.kind == "string" and (length := describe_length(node)):
-        return f"string of {length} characters"
-    return f"{_SINGULAR[node.kind]} {describe_range(node)}".rstrip()
+    describe = _DESCRIBE.get(node.kind)
+    return describe(node) if describe is not None else _describe_number(node)
+
+
+def _describe_number(node: Type) -> str:
+    said = [f"{_SINGULAR[node.kind]} {describe_range(node)}".rstrip()]
+    if node.multiple_of is not None:
+        said.append(f"a multiple of {show_number(node.multiple_of)}")
+    return ", ".join(said)
+
+
+def _describe_string(node: Type) -> str:
+    length = describe_length(node)
+    said = [f"string of {length} characters" if length else "string"]
+    if node.pattern is not None:
+        said.append(f"matching {show_code(node.pattern)}")
+    if node.format is not None:
+        said.append(_FORMATS[node.format])
+    return ", ".join(said)
+
+
+def _describe_dict(node: Type) -> str:
+    key, values = pair_types(node)
+    length = describe_length(node)
+    counted = f"object of {length} entries with" if length else "object with"
+    return f"{counted} {_describe_key(key)} keys; each value: {describe_type(values)}"
+
+
+def _describe_object(node: Type) -> str:
+    return f"object with exactly {', '.join(map(_describe_member, node.properties))}"
+
+
+def _describe_member(member: Member) -> str:
+    optional = "" if member.required else ", may be left out"
+    description = f"; {member.description}" if member.description else ""
+    return f"{json.dumps(member.name, ensure_ascii=False)} ({describe_type(member.type)}{optional}{description})"
 
 
 def _describe_list(node: Type) -> str:
     items = item_type(node)
     length = describe_length(node)
+    distinct = "different " if node.is_unique else ""
     plural = _PLURAL.get(items.kind) if _is_plain(items) else None
     if plural is not None:
-        return f"list of {length} {plural}" if length else f"list of {plural}"
-    counted = f"list of {length} items" if length else "list"
+        return f"list of {length} {distinct}{plural}" if length else f"list of {distinct}{plural}"
+    counted = f"list of {length} {distinct}items" if length else f"list of {distinct}items" if distinct else "list"
     return f"{counted}; each item: {describe_type(items)}"
 
 
@@ -100,3 +146,11 @@ def _in_brackets(phrase: str) -> str:
 
 def _is_plain(node: Type) -> bool:
     return node in (Type(node.kind), ANY)
+
+
+_DESCRIBE: dict[str, Callable[[Type], str]] = {
+    "string": _describe_string,
+    "list": _describe_list,
+    "dict": _describe_dict,
+    "object": _describe_object,
+}

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 
 from worker.errors import InvalidInputsError, OutputInvalidError, Problem
 from worker.signatures.answers import is_null_text, read_text
+from worker.signatures.nodes import pointer_step
 from worker.signatures.places import quote
+from worker.signatures.schemas import Dialect, is_written_as_text
 from worker.signatures.signature import Field, Signature
+from worker.signatures.strict_json import read_json
 from worker.signatures.values import MAX_FAULTS, Faults, check_value
 
 _ABSENT = object()
 _MISSING = "missing"
 _MAX_PLACE_CHARACTERS = 60
+_MAX_REASON_CHARACTERS = 200
 
 _Found = list[tuple[str, Problem]]
 """What is wrong with a record, as (field name, problem)."""
@@ -78,6 +82,75 @@ def read_outputs(signature: Signature, texts: Mapping[str, object]) -> dict[str,
     return {one.name: taken.get(one.name) for one in signature.outputs}
 
 
+def read_json_outputs(
+    signature: Signature, text: str, *, dialect: Dialect = "full", extra_texts: Collection[str] = ()
+) -> dict[str, object]:
+    """Return the outputs of an answer that is one JSON object, as ``write_schema`` asks for it.
+
+    JSON tells text from numbers, so a value is first taken as it stands; text that is wrong as it stands is read by the
+    rules for text. What the strict dialect asks for as text is always read as text.
+
+    Args:
+        signature: What the program returns.
+        text: The whole answer; spaces may stand around it, nothing else.
+        dialect: The one that the schema was written in.
+        extra_texts: Names of text outputs of our own, such as a chain of thought; absent ones become empty.
+
+    Returns:
+        Wire name → value, as ``read_outputs`` does, and the extra texts by their names.
+
+    Raises:
+        OutputInvalidError: It is no such object, or something is missing, unknown or wrong; ``problems`` names all of it.
+    """
+    given = _read_answer_object(text)
+    extras = {name: _extra_text(given.pop(name, "")) for name in extra_texts}
+    values = _by_normal_name(given, signature.output_names)
+    read = _read_strict if dialect == "strict" else _read_typed
+    taken, found = _check_record(signature.outputs, values, root="/outputs", read=read)
+    found += [
+        (name, Problem(f"/outputs{pointer_step(name)}", "is no output of this signature"))
+        for name in values
+        if name not in signature.output_names
+    ]
+    if found:
+        raise _refusal(found, OutputInvalidError)
+    return extras | {one.name: taken.get(one.name) for one in signature.outputs}
+
+
+def _read_answer_object(text: str) -> dict[str, object]:
+    try:
+        answer = read_json(text.strip())
+    except ValueError as error:
+        phrase = f"the answer must be one JSON object: {error}"[:_MAX_REASON_CHARACTERS]
+        raise OutputInvalidError(phrase, problems=[Problem("/outputs", phrase)]) from error
+    if isinstance(answer, dict):
+        return answer
+    phrase = "the answer must be a JSON object"
+    raise OutputInvalidError(phrase, problems=[Problem("/outputs", phrase)])
+
+
+def _extra_text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _read_typed(value: object, one: Field, faults: Faults) -> object:
+    if not isinstance(value, str):
+        return _read_value(value, one, faults)
+    found: Faults = []
+    taken = check_value(value, one.type, faults=found)
+    if not found:
+        return taken
+    if one.type.kind == "string" and one.type.choices is None:
+        faults += found
+        return value
+    return _read_answer(value, one, faults)
+
+
+def _read_strict(value: object, one: Field, faults: Faults) -> object:
+    is_text = isinstance(value, str) and is_written_as_text(one.type)
+    return _read_answer(value, one, faults) if is_text else _read_typed(value, one, faults)
+
+
 _Read = Callable[[object, Field, Faults], object]
 
 
@@ -122,9 +195,18 @@ def _known(values: object, names: frozenset[str], *, side: str) -> tuple[Mapping
         raise InvalidInputsError(phrase, problems=[Problem(f"/{side.lower()}s", phrase)])
     if values.keys() <= names:
         return values, []
-    normal = {unicodedata.normalize("NFC", name): value for name, value in values.items()} | dict(values)
     unknown = [name for name in values if unicodedata.normalize("NFC", name) not in names]
-    return normal, [f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown]
+    return _by_normal_name(values, names), [
+        f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown
+    ]
+
+
+def _by_normal_name(values: Mapping[str, object], names: frozenset[str]) -> Mapping[str, object]:
+    """Return values by name in NFC; one that was given in NFC wins."""
+    if values.keys() <= names:
+        return values
+    exact = {name: value for name, value in values.items() if name in names}
+    return {unicodedata.normalize("NFC", name): value for name, value in values.items()} | exact
 
 
 def _refusal(

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from worker.signatures.nodes import Type
+from worker.signatures.nodes import Type, pointer_step
 from worker.signatures.spelling import spell, spell_base, spell_constraints
 
 
@@ -94,15 +94,6 @@ class Signature:
             "inputs": [one.to_json() for one in self.inputs],
             "outputs": [one.to_json() for one in self.outputs],
         }
-
-
-def pointer_step(name: object) -> str:
-    """Return a name or an index as one step of a JSON pointer.
-
-    See Also:
-        RFC 6901, section 3: ``~`` is written ``~0``, ``/`` is written ``~1``.
-    """
-    return "/" + str(name).replace("~", "~0").replace("/", "~1")
 
 
 def _fingerprint(signature: Signature) -> str:

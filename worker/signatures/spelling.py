@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from worker.signatures.nodes import Type, item_type, pair_types
+from worker.signatures.nodes import Member, Type, item_type, pair_types
 
-_BOUNDS = ("minimum", "maximum", "exclusive_minimum", "exclusive_maximum")
+_PLAIN = ("minimum", "maximum", "exclusive_minimum", "exclusive_maximum", "multiple_of", "pattern", "format")
+_UNITS = {"list": "items", "dict": "properties"}
 
 Spelling = str | dict[str, object]
 
@@ -24,6 +25,8 @@ def spell_base(node: Type) -> Spelling:
         return _spell_list(node)
     if node.kind == "dict":
         return _spell_dict(node)
+    if node.kind == "object":
+        return _spell_object(node)
     if node.kind == "union":
         return _spell_union(node)
     return node.kind if node.kind == "any" else f"{node.kind}{_mark(node)}"
@@ -31,12 +34,14 @@ def spell_base(node: Type) -> Spelling:
 
 def spell_constraints(node: Type) -> dict[str, object]:
     """Return the type's own constraints, canonical name → value."""
-    found: dict[str, object] = {name: getattr(node, name) for name in _BOUNDS if getattr(node, name) is not None}
-    unit = "items" if node.kind == "list" else "length"
+    found: dict[str, object] = {name: getattr(node, name) for name in _PLAIN if getattr(node, name) is not None}
+    unit = _UNITS.get(node.kind, "length")
     if node.min_length is not None:
         found[f"min_{unit}"] = node.min_length
     if node.max_length is not None:
         found[f"max_{unit}"] = node.max_length
+    if node.is_unique:
+        found["unique_items"] = True
     if node.choices is not None:
         found["enum"] = [*node.choices, None] if node.kind == "any" and node.nullable else list(node.choices)
     return found
@@ -57,6 +62,24 @@ def _spell_dict(node: Type) -> Spelling:
         return {"type": f"dict<{key}, any>{_mark(node)}", "additionalProperties": values}
     pair: dict[str, object] = {"dict": [key, values]}
     return {"anyOf": [pair, "null"]} if node.nullable else pair
+
+
+def _spell_object(node: Type) -> Spelling:
+    return {
+        "type": f"object{_mark(node)}",
+        "properties": {member.name: _spell_member(member) for member in node.properties},
+        "required": [member.name for member in node.properties if member.required],
+    }
+
+
+def _spell_member(member: Member) -> Spelling:
+    written = spell(member.type)
+    more: dict[str, object] = {"description": member.description} if member.description else {}
+    if member.has_default:
+        more["default"] = member.default
+    if not more:
+        return written
+    return {"type": written, **more} if isinstance(written, str) else {**written, **more}
 
 
 def _spell_union(node: Type) -> Spelling:

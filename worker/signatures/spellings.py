@@ -9,11 +9,16 @@ from worker.signatures.bounds import constrain
 from worker.signatures.constraints import Pair, sort_pairs
 from worker.signatures.grammar import read_type_text
 from worker.signatures.nodes import ANY, NULL, STRING, Type, dict_of, list_of, nullable_of, union_of
+from worker.signatures.objects import read_object
 from worker.signatures.places import MAX_DEPTH, MAX_MEMBERS, Place, quote
+from worker.signatures.presence import read_required
 from worker.signatures.words import TUPLE_HEADS, from_word, is_null_word, require_value
 
 STRUCTURE = frozenset(("type", "items", "additionalProperties", "anyOf", "oneOf", "properties", "$ref"))
 """The keys of a schema object that say what type it is; all others are constraints."""
+
+STRUCTURE_OF_OBJECT = STRUCTURE | {"required"}
+"""The same for a nested object, whose ``required`` is a list of names."""
 
 _TAGS = ("list", "array", "dict", "map", "union", "optional")
 
@@ -46,6 +51,8 @@ def read_type(spelling: object, *, place: Place) -> Type:
     given = sort_pairs(pairs)
     for word in given.words:
         place.warn(f"{quote(word)} has no effect inside a type")
+    # A list of names without `properties` must not be dropped with a warning.
+    read_required({}, given, place=place)
     return constrain(node, given)
 
 
@@ -75,11 +82,19 @@ def _read_all(spellings: list[object], *, place: Place, first: int = 0) -> list[
 
 
 def _open_schema(schema: Mapping[str, object], *, place: Place) -> tuple[Type, list[Pair]]:
-    _refuse_unsupported(schema, place=place)
+    if "$ref" in schema:
+        raise place.at("$ref").fault(UnknownTypeError, "`$ref` is not supported; write the type out in its place")
     tag = _tag(schema)
     node, pairs = _read_tag(tag, schema[tag], place=place) if tag else _read_structure(schema, place=place)
-    own = [Pair(str(key), value, place.at(key)) for key, value in schema.items() if key not in STRUCTURE and key != tag]
+    skipped = structure_of(schema)
+    own = [Pair(str(key), value, place.at(key)) for key, value in schema.items() if key not in skipped and key != tag]
     return node, [*pairs, *own]
+
+
+def structure_of(schema: Mapping[str, object]) -> frozenset[str]:
+    """Return the keys of a schema object that say what type it is; with ``properties``, ``required`` is one of them."""
+    is_object = "properties" in schema and isinstance(schema.get("required"), list)
+    return STRUCTURE_OF_OBJECT if is_object else STRUCTURE
 
 
 def _tag(schema: Mapping[str, object]) -> str | None:
@@ -101,6 +116,8 @@ def _read_tag(tag: str, value: object, *, place: Place) -> tuple[Type, list[Pair
 
 def _read_structure(schema: Mapping[str, object], *, place: Place) -> tuple[Type, list[Pair]]:
     node, pairs = _read_named(schema, place=place)
+    if "properties" in schema:
+        return _with_properties(node, schema, place=place), pairs
     if "items" in schema:
         node = _with_items(node, schema["items"], place=place.at("items"))
     if "additionalProperties" in schema:
@@ -126,7 +143,7 @@ def _read_named(schema: Mapping[str, object], *, place: Place) -> tuple[Type, li
 def _implied(schema: Mapping[str, object]) -> Type:
     if "items" in schema:
         return list_of(ANY)
-    return dict_of(STRING, ANY) if "additionalProperties" in schema else ANY
+    return dict_of(STRING, ANY) if "additionalProperties" in schema or "properties" in schema else ANY
 
 
 def _with_items(node: Type, spelling: object, *, place: Place) -> Type:
@@ -136,21 +153,24 @@ def _with_items(node: Type, spelling: object, *, place: Place) -> Type:
     return nullable_of(list_of(items)) if node.nullable else list_of(items)
 
 
-def _with_values(node: Type, spelling: object, *, place: Place) -> Type:
-    if node.kind != "dict" or node.key is None:
-        raise place.fault(UnknownTypeError, "`additionalProperties` stands only with an object")
-    values = ANY if spelling is True else require_value(read_type(spelling, place=place.inside()), place=place)
-    taken = dict_of(node.key, values)
+def _with_properties(node: Type, schema: Mapping[str, object], *, place: Place) -> Type:
+    is_plain = node.kind == "dict" and node.key == STRING and node.values == ANY and "items" not in schema
+    if not is_plain:
+        raise place.fault(UnknownTypeError, "`properties` stands only with the type object")
+    taken = read_object(schema, place=place, open_spelling=open_spelling)
     return nullable_of(taken) if node.nullable else taken
 
 
-def _refuse_unsupported(schema: Mapping[str, object], *, place: Place) -> None:
-    if "$ref" in schema:
-        raise place.at("$ref").fault(UnknownTypeError, "`$ref` is not supported; write the type out in its place")
-    is_nested = "properties" in schema or isinstance(schema.get("required"), list)
-    if is_nested or schema.get("additionalProperties") is False:
-        reason = "nested objects with `properties` are not supported yet; use `dict<string, any>`"
-        raise place.fault(InvalidSignatureError, reason, breaks_limit=True)
+def _with_values(node: Type, spelling: object, *, place: Place) -> Type:
+    if node.kind != "dict" or node.key is None:
+        raise place.fault(UnknownTypeError, "`additionalProperties` stands only with an object")
+    if spelling is False:
+        raise place.fault(
+            UnknownTypeError, "an object without `properties` and without others takes nothing; use `map`"
+        )
+    values = ANY if spelling is True else require_value(read_type(spelling, place=place.inside()), place=place)
+    taken = dict_of(node.key, values)
+    return nullable_of(taken) if node.nullable else taken
 
 
 def require_depth(levels: int, *, place: Place) -> None:

@@ -1,18 +1,24 @@
 """Check JSON values against types: strictly, in both directions, all faults at once.
 
 Only an integer becomes a float, and a finite float without a fraction becomes an integer; a boolean is never a number,
-text is never parsed. A union takes the first member that matches without such a change, else the first with one.
+text is never parsed. A union takes the first member that matches without such a change, else the first with one. A nested
+object always comes out with all its members, an absent one as its default, else null, and takes no others.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
 
-from worker.signatures.nodes import Type, identity, item_type, pair_types
-from worker.signatures.phrases import describe_choices, describe_length, describe_type, show_number
-from worker.signatures.signature import pointer_step
+from worker.signatures.formats import has_format
+from worker.signatures.nodes import Member, Type, exact_fraction, identity, item_type, pair_types, pointer_step
+from worker.signatures.patterns import is_found
+from worker.signatures.phrases import describe_choices, describe_length, describe_type, show_code, show_number
 from worker.signatures.strict_json import is_unicode
 
 MAX_FAULTS = 100
@@ -45,10 +51,19 @@ def check_value(value: object, expected: Type, *, faults: Faults, is_exact: bool
 
 def _check_choice(value: object, expected: Type, *, faults: Faults, is_exact: bool) -> object:
     choice = expected.choice_index.get(identity(value), _MISSING)
+    if choice is _MISSING and isinstance(value, (dict, list)):
+        choice = expected.choice_index.get(identity(_completed(value, expected)), _MISSING)
     if choice is _MISSING or (is_exact and type(choice) is not type(value)):
         faults.append(("", f"must be one of: {describe_choices(expected)}"))
         return value
     return choice
+
+
+def _completed(value: object, expected: Type) -> object:
+    """Return a value with the absent members of its objects filled in, as in the choices."""
+    faults: Faults = []
+    taken = check_value(value, replace(expected, choices=None), faults=faults)
+    return None if faults else taken
 
 
 def _check_string(value: object, expected: Type, faults: Faults, _is_exact: bool) -> object:
@@ -57,7 +72,12 @@ def _check_string(value: object, expected: Type, faults: Faults, _is_exact: bool
         return value
     if not is_unicode(value):
         faults.append(("", "must not contain lone surrogates"))
+        return value
     _check_length(len(value), expected, faults, unit="characters")
+    if expected.pattern is not None and not is_found(expected.pattern, value):
+        faults.append(("", f"must match the pattern {show_code(expected.pattern)}"))
+    if expected.format is not None and not has_format(value, expected.format):
+        faults.append(("", f"must have the format {expected.format}"))
     return value
 
 
@@ -97,6 +117,8 @@ def _check_list(value: object, expected: Type, faults: Faults, is_exact: bool) -
         return value
     items = item_type(expected)
     _check_length(len(value), expected, faults, unit="items")
+    if expected.is_unique:
+        _check_unique(value, faults)
     taken = []
     for index, item in enumerate(value):
         before = len(faults)
@@ -111,6 +133,7 @@ def _check_dict(value: object, expected: Type, faults: Faults, is_exact: bool) -
         faults.append(("", "must be an object"))
         return value
     key, values = pair_types(expected)
+    _check_length(len(value), expected, faults, unit="entries")
     taken = {}
     for name, item in value.items():
         before = len(faults)
@@ -119,6 +142,46 @@ def _check_dict(value: object, expected: Type, faults: Faults, is_exact: bool) -
         if len(faults) > before and _relocate(faults, before, name):
             break
     return taken
+
+
+def _check_object(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
+    if not isinstance(value, dict):
+        faults.append(("", "must be an object"))
+        return value
+    given = _by_normal_name(value, expected)
+    taken = {}
+    for member in expected.properties:
+        before = len(faults)
+        taken[member.name] = _check_member(given.pop(member.name, _MISSING), member, faults, is_exact=is_exact)
+        if len(faults) > before and _relocate(faults, before, member.name):
+            return taken
+    for name in list(given)[: MAX_FAULTS - len(faults)]:
+        faults.append((pointer_step(name), "is no member of this object"))
+    return taken
+
+
+def _check_member(value: object, member: Member, faults: Faults, *, is_exact: bool) -> object:
+    if value is None and not member.required and not member.type.nullable:
+        value = _MISSING
+    if value is not _MISSING:
+        return check_value(value, member.type, faults=faults, is_exact=is_exact)
+    if member.required:
+        faults.append(("", "missing"))
+    return deepcopy(member.default)
+
+
+def _by_normal_name(value: dict[Any, object], expected: Type) -> dict[Any, object]:
+    """Return the members by the names that the type has, which are in NFC."""
+    names = {member.name for member in expected.properties}
+    if value.keys() <= names:
+        return dict(value)
+    return {_normal(name): item for name, item in value.items()} | {
+        name: item for name, item in value.items() if name in names
+    }
+
+
+def _normal(name: object) -> object:
+    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
 
 
 def _check_key(name: object, expected: Type, faults: Faults) -> None:
@@ -152,6 +215,7 @@ _CHECKS: dict[str, Callable[[object, Type, Faults, bool], object]] = {
     "any": _check_any,
     "list": _check_list,
     "dict": _check_dict,
+    "object": _check_object,
     "union": _check_union,
 }
 
@@ -184,6 +248,24 @@ def _check_range(number: float, expected: Type, faults: Faults) -> None:
         faults.append(("", f"must be greater than {show_number(expected.exclusive_minimum)}"))
     if expected.exclusive_maximum is not None and number >= expected.exclusive_maximum:
         faults.append(("", f"must be less than {show_number(expected.exclusive_maximum)}"))
+
+    if expected.multiple_of is not None and not _is_multiple(number, expected.multiple_of):
+        faults.append(("", f"must be a multiple of {show_number(expected.multiple_of)}"))
+
+
+def _is_multiple(number: float, step: float) -> bool:
+    if isinstance(number, int) and isinstance(step, int):
+        return number % step == 0
+    return (exact_fraction(number) / exact_fraction(step)).denominator == 1
+
+
+def _check_unique(items: list[Any], faults: Faults) -> None:
+    seen: dict[object, int] = {}
+    for index, item in enumerate(items):
+        first = seen.setdefault(identity(item), index)
+        if first != index:
+            faults.append(("", f"must have no item twice: {index} is the same as {first}"))
+            return
 
 
 def _check_length(length: int, expected: Type, faults: Faults, *, unit: str) -> None:

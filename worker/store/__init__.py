@@ -1,23 +1,29 @@
 """The store: programs, the inbox and worker heartbeats; SQLite embedded, PostgreSQL for many hosts, one code path.
 
-========================  =======================================================
-module                    its one responsibility
-========================  =======================================================
-`worker.store.store`      the calls, each one transaction
-`worker.store.claim`      the claim, one statement
-`worker.store.inbox`      all else that moves a job's row, and the state table
-`worker.store.programs`   programs and their revisions
-`worker.store.heartbeat`  who lives
-`worker.store.database`   the two engines behind ``write`` and ``read``
-`worker.store.schema`     tables, clock, version
-`worker.store.records`    plain data in and out
-========================  =======================================================
+=============================  =======================================================
+module                         its one responsibility
+=============================  =======================================================
+`worker.store.store`           the calls, each one transaction
+`worker.store.claim`           the claim, one statement
+`worker.store.inbox`           all else that moves a job's row, and the state table
+`worker.store.programs`        programs and their revisions
+`worker.store.flags`           what holds for a whole deployment, now
+`worker.store.cancellations`   jobs that must not run
+`worker.store.heartbeat`       who lives
+`worker.store.patience`        calls that must get through
+`worker.store.database`        the two engines behind ``write`` and ``read``
+`worker.store.schema`          tables, clock, version
+`worker.store.records`         plain data in and out
+=============================  =======================================================
 """
 
 from __future__ import annotations
 
+from worker.store.patience import steadily, uninterrupted
 from worker.store.records import (
+    Cancellation,
     Claim,
+    Holding,
     NewProgram,
     ProgramRecord,
     Spent,
@@ -29,7 +35,9 @@ from worker.store.records import (
 from worker.store.store import Store
 
 __all__ = [
+    "Cancellation",
     "Claim",
+    "Holding",
     "NewProgram",
     "ProgramRecord",
     "Spent",
@@ -38,4 +46,6 @@ __all__ = [
     "StoredOutcome",
     "Ticket",
     "Verdict",
+    "steadily",
+    "uninterrupted",
 ]

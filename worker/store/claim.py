@@ -15,14 +15,29 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, and_, bindparam, case, exists, literal_column, null, or_
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    and_,
+    bindparam,
+    case,
+    exists,
+    literal_column,
+    null,
+    or_,
+    select,
+    union_all,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
+from worker.store.cancellations import IS_MARKED
+from worker.store.flags import READ as READ_FLAGS
 from worker.store.inbox import OUTCOME, Tenure, storable, to_outcome
 from worker.store.programs import read_program
 from worker.store.records import Claim, ProgramRecord, Ticket, Verdict
-from worker.store.schema import NowMs, jobs, workers
+from worker.store.schema import NowMs, cancellations, jobs, workers
 
 _NEW_ROW: dict[str, Any] = {
     "namespace": bindparam("namespace"),
@@ -107,13 +122,18 @@ def _make_claim(insert: Any) -> Any:
     )
 
 
+# The flags, and a row without a name where the job has a cancel mark: one round trip for both.
+_READ_ORDERS = union_all(
+    READ_FLAGS,
+    select(literal_column("''"), literal_column("''")).select_from(cancellations).where(*IS_MARKED),
+)
 _CLAIM = {"sqlite": _make_claim(sqlite.insert), "postgresql": _make_claim(postgresql.insert)}
 
 
 def claim(
     connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, living_tokens: Collection[str]
 ) -> Claim:
-    """Claim a job, and read the program it names in the same transaction.
+    """Claim a job, and read the program it names, the flags and its cancel mark in the same transaction.
 
     A row that this process owns under a token that it does not hold is the leftover of a claim whose answer never
     arrived (cancelled, or the connection broke at the commit). Nobody runs it, and its owner would look alive for ever:
@@ -130,6 +150,8 @@ def claim(
     if _is_leftover(row, tenure=tenure, living_tokens=living_tokens):
         row = _claim_row(connection, ticket, tenure=tenure, token=token, orphan=row.claim_token)
     verdict = _judge(row, ticket, token=token)
+    orders = _read_orders(connection, ticket, namespace=tenure.namespace) if verdict is Verdict.MINE else {}
+    is_cancelled = orders.pop("", None) is not None
     return Claim(
         verdict=verdict,
         token=token if verdict is Verdict.MINE else "",
@@ -142,6 +164,8 @@ def claim(
         program=_read_named_program(connection, ticket, namespace=tenure.namespace),
         now_ms=row.now_ms,
         unpriced_lm_calls=row.unpriced_lm_calls,
+        flags=orders,
+        is_cancelled=is_cancelled,
     )
 
 
@@ -149,6 +173,11 @@ def _read_named_program(connection: Connection, ticket: Ticket, *, namespace: st
     if ticket.program_id is None:
         return None
     return read_program(connection, ticket.program_id, namespace=namespace, tenant=ticket.tenant)
+
+
+def _read_orders(connection: Connection, ticket: Ticket, *, namespace: str) -> dict[str, str]:
+    values = {"b_namespace": namespace, "b_tenant": ticket.tenant, "b_job_key": storable(ticket.job_key)}
+    return {name: value for name, value in connection.execute(_READ_ORDERS, values)}  # noqa: C416 - a Row is no pair
 
 
 def _claim_row(

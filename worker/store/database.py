@@ -21,6 +21,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -33,6 +34,9 @@ from worker.store.records import StoreUnavailableError
 
 T = TypeVar("T")
 Work = Callable[[Connection], T]
+
+_BATCH = 256
+"""Writes that share a commit on SQLite: a bound on how long other processes wait for the lock."""
 
 _POSTGRES_CONNECTIONS = 5
 """Per process, beside one for the heartbeat: eight workers stay below PostgreSQL's default of 100."""
@@ -48,6 +52,8 @@ _HINTS = (
     ("malformed", "The file is damaged: restore a backup, or name another DSPEX_STORE_URL."),
     ("not a database", "DSPEX_STORE_URL names a file of another kind: name another one."),
 )
+# PostgreSQL: undefined table, undefined column, insufficient privilege: the database is not as this worker left it.
+_NOT_THERE = frozenset(("42P01", "42703", "42501"))
 _GENERAL_HINT = "Check DSPEX_STORE_URL, and that the database runs and can be reached from here."
 
 
@@ -87,6 +93,25 @@ def connect(url: str, *, lock_seconds: float = 5.0) -> Database:
     raise ValueError(f"The store can be sqlite:///path or postgresql://…, not {backend}://")
 
 
+@dataclass(slots=True)
+class _Write:
+    """A write that waits for its transaction."""
+
+    work: Work[Any]
+    ended: asyncio.Future[Any]
+    result: Any = None
+    error: Exception | None = None
+
+    def tell(self) -> None:
+        """Hand the result to the one who waits, unless nobody does any more."""
+        if self.ended.done():
+            return
+        if self.error is not None:
+            self.ended.set_exception(self.error)
+        else:
+            self.ended.set_result(self.result)
+
+
 class SqliteDatabase:
     """One file, for any number of worker processes on one host."""
 
@@ -98,12 +123,22 @@ class SqliteDatabase:
         _make_private_file(Path(url.database))
         self._writer = self._make_writer(url.database)
         self._reader = self._make_reader(url.database)
+        self._waiting: list[_Write] = []
+        self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-store")
 
     async def write(self, work: Work[T]) -> T:
-        """Run ``work`` in the writer thread, from ``BEGIN IMMEDIATE`` to ``COMMIT``."""
+        """Run ``work`` in the writer thread, in one transaction with what else waits there.
+
+        A commit costs a sync of the disk and two changes of thread; writes that come while one is under way share the
+        next. If any of them fails, nothing of that batch is stored, and each gets a transaction of its own.
+        """
+        ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Write(work, ended))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._write_batches())
         with _translated(self._name):
-            return await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, work)
+            return await ended
 
     async def read(self, work: Work[T]) -> T:
         """Run ``work`` on a connection that cannot write."""
@@ -113,14 +148,31 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish queued writes, then close."""
+        if self._writing is not None:
+            await self._writing
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._thread.shutdown)
         await loop.run_in_executor(None, self._writer.dispose)
         await self._reader.dispose()
 
-    def _transact(self, work: Work[T]) -> T:
-        with self._writer.begin() as connection:
-            return work(connection)
+    async def _write_batches(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._transact, batch)
+            for write in batch:
+                write.tell()
+
+    def _transact(self, batch: list[_Write]) -> None:
+        try:
+            with self._writer.begin() as connection:
+                for write in batch:
+                    write.result = write.work(connection)
+        except Exception as error:  # noqa: BLE001 - it goes to the one who asked for the write
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for write in batch:
+                self._transact([write])
 
     def _make_writer(self, path: str) -> Engine:
         engine = create_engine(
@@ -239,7 +291,9 @@ def _translated(name: str) -> Iterator[None]:
     """Turn every fault of the engine into `StoreUnavailableError`; let faults of our own statements through."""
     try:
         yield
-    except (IntegrityError, DataError, ProgrammingError):
+    except (IntegrityError, DataError, ProgrammingError) as error:
+        if getattr(error.orig, "sqlstate", None) in _NOT_THERE:
+            raise _unavailable(name, error.orig or error) from error
         raise
     except DBAPIError as error:
         raise _unavailable(name, error.orig or error) from error

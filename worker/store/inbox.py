@@ -171,8 +171,8 @@ _SWEEP = delete(jobs).where(
 def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str, ending: Ending) -> StoredOutcome:
     """Store how a job ended, unless it is done already, and return what is stored now.
 
-    An error counts only under the current token; where it is stale and nothing is stored, the outcome comes back as it
-    was and nothing changes.
+    An error counts only under the current token; where it is stale and nothing is stored, the outcome comes back as not
+    stored and nothing changes.
     """
     outcome = ending.outcome
     values = _key(ticket, namespace=namespace) | _spent(ending.spent)
@@ -190,7 +190,8 @@ def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str
         generation = connection.execute(_FINISH_ERROR, values | {"b_token": token}).scalar()
     if generation is not None:
         return replace(outcome, generation=generation, is_settled=False)
-    return _outcome(connection.execute(_READ_OUTCOME, _key(ticket, namespace=namespace)).one_or_none()) or outcome
+    found = _outcome(connection.execute(_READ_OUTCOME, _key(ticket, namespace=namespace)).one_or_none())
+    return found or replace(outcome, is_stored=False)
 
 
 def release(connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, run: Run) -> None:

@@ -47,6 +47,7 @@ def _make_insert(insert: Any) -> Any:
             version=1,
             fingerprint=bindparam("fingerprint"),
             definition=bindparam("definition"),
+            kind=bindparam("kind"),
             created_ms=NowMs(),
             executions=0,
             last_executed_ms=null(),
@@ -61,6 +62,8 @@ _READ = select(*_RECORD).where(*_KEY)
 _LOCK = _READ.with_for_update()
 _LIST = select(*_RECORD).where(*_OF_TENANT).order_by(programs.c.created_ms, programs.c.program_id)
 _COUNT = select(func.count()).select_from(programs).where(*_OF_TENANT)
+_COUNT_KINDS = select(programs.c.kind, func.count()).where(*_OF_TENANT).group_by(programs.c.kind)
+_DELETE_ALL = delete(programs).where(*_OF_TENANT)
 _REPLACE = (
     update(programs)
     .where(*_KEY)
@@ -69,6 +72,7 @@ _REPLACE = (
         version=programs.c.version + 1,
         fingerprint=bindparam("b_fingerprint"),
         definition=bindparam("b_definition"),
+        kind=bindparam("b_kind"),
     )
     .returning(*_RECORD)
 )
@@ -98,6 +102,17 @@ def list_programs(connection: Connection, *, namespace: str, tenant: str) -> lis
 def count_programs(connection: Connection, *, namespace: str, tenant: str) -> int:
     """Return how many programs a tenant has."""
     return connection.execute(_COUNT, {"b_namespace": namespace, "b_tenant": tenant}).scalar_one()
+
+
+def count_kinds(connection: Connection, *, namespace: str, tenant: str) -> dict[str, int]:
+    """Return kind → number of a tenant's programs."""
+    rows = connection.execute(_COUNT_KINDS, {"b_namespace": namespace, "b_tenant": tenant})
+    return {kind: number for kind, number in rows}  # noqa: C416 - a Row is no pair
+
+
+def remove_all_programs(connection: Connection, *, namespace: str, tenant: str) -> int:
+    """Delete a tenant's programs and return how many they were."""
+    return connection.execute(_DELETE_ALL, {"b_namespace": namespace, "b_tenant": tenant}).rowcount
 
 
 def put_program(connection: Connection, new: NewProgram, *, namespace: str) -> ProgramRecord:
@@ -144,6 +159,7 @@ def _insert(connection: Connection, new: NewProgram, *, namespace: str) -> Progr
         "revision": str(uuid4()),
         "fingerprint": new.fingerprint,
         "definition": new.definition,
+        "kind": new.kind,
     }
     row = connection.execute(_INSERT[connection.dialect.name], values).one_or_none()
     return None if row is None else _to_record(row)
@@ -152,6 +168,7 @@ def _insert(connection: Connection, new: NewProgram, *, namespace: str) -> Progr
 def _replace(connection: Connection, new: NewProgram, *, namespace: str) -> ProgramRecord:
     values = _key(new.program_id, namespace=namespace, tenant=new.tenant)
     values |= {"b_revision": str(uuid4()), "b_fingerprint": new.fingerprint, "b_definition": new.definition}
+    values |= {"b_kind": new.kind}
     return _to_record(connection.execute(_REPLACE, values).one())
 
 

@@ -6,7 +6,8 @@ All times are unix milliseconds by the store's clock; all costs are US dollars, 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class StoreUnavailableError(Exception):
@@ -29,6 +30,17 @@ class Verdict(enum.Enum):
     """The same key and generation was used with other content."""
 
 
+class Cancellation(enum.Enum):
+    """What became of the wish to cancel a job."""
+
+    CANCELLED = "cancelled"
+    """The job is marked: it will not start, and stops where it runs."""
+    ALREADY_CANCELLED = "already_cancelled"
+    """It was marked before."""
+    TOO_LATE = "too_late"
+    """The job is done; its stored reply stands."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ticket:
     """What a job wants to claim.
@@ -46,6 +58,26 @@ class Ticket:
     generation: int = 0
     program_id: str | None = None
     tenant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """The claim of a job that changes something: its outcome is stored together with the change.
+
+    Attributes:
+        ticket: The ticket of the claim, or None for a job without a row.
+        token: The token of the claim.
+        ttl_ms: Lifetime of the outcome, in milliseconds.
+    """
+
+    ticket: Ticket | None
+    token: str
+    ttl_ms: int
+
+    @property
+    def tenant(self) -> str:
+        """Whose job it is; empty where tenancy is off."""
+        return self.ticket.tenant if self.ticket is not None else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +104,7 @@ class StoredOutcome:
         settlement: What to do with the delivery; opaque to the store.
         generation: The generation that this outcome belongs to. The store fills it in.
         is_settled: Whether the settlement was carried out and confirmed once. The store fills it in.
+        is_stored: False for the error of a run that was taken over meanwhile: the other run's ending counts.
     """
 
     is_success: bool
@@ -80,6 +113,7 @@ class StoredOutcome:
     settlement: str
     generation: int = 0
     is_settled: bool = False
+    is_stored: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +149,7 @@ class NewProgram:
         program_id: The name that jobs will use.
         fingerprint: The program fingerprint.
         definition: JSON text, opaque to the store.
+        kind: What it is, in one word, to count by.
         replace: Whether another definition under this id becomes a new version, instead of an error.
         tenant: The user the program belongs to; empty where tenancy is off.
         ttl_ms: Lifetime of the creating job's outcome, in milliseconds.
@@ -123,6 +158,7 @@ class NewProgram:
     program_id: str
     fingerprint: str
     definition: str
+    kind: str = ""
     replace: bool = False
     tenant: str = ""
     ttl_ms: int = 86_400_000
@@ -145,6 +181,8 @@ class Claim:
         now_ms: The store's clock at the claim.
         unpriced_lm_calls: LM calls among ``lm_calls`` whose cost is unknown: where this is not 0, the true cost
             is higher than ``cost_usd``.
+        flags: Name → value of the flags that were set, with MINE only.
+        is_cancelled: Whether the job has a cancel mark, with MINE only.
     """
 
     verdict: Verdict
@@ -158,3 +196,5 @@ class Claim:
     program: ProgramRecord | None
     now_ms: int
     unpriced_lm_calls: int = 0
+    flags: Mapping[str, str] = field(default_factory=dict)
+    is_cancelled: bool = False

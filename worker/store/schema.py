@@ -2,7 +2,8 @@
 
 Every key starts with the namespace, so deployments can share a database. ``jobs.claimed_ms`` is when the row was last
 claimed; why the claim needs it is told in `worker.store.inbox`. ``jobs.unpriced_lm_calls`` counts calls without a known
-price, so that ``cost_usd`` can add up what is known without pretending that the rest was free.
+price, so that ``cost_usd`` can add up what is known without pretending that the rest was free. ``programs.kind`` is the
+creator's own word for what the program is, to count by.
 
 See Also:
     worker.store.inbox: the states of a job's row.
@@ -26,6 +27,7 @@ from sqlalchemy import (
     insert,
     select,
     text,
+    update,
 )
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -33,8 +35,8 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from worker.store.records import StoreUnavailableError
 
-SCHEMA_VERSION = 1
-"""Raised with every change of a table; a store made by another version is refused."""
+SCHEMA_VERSION = 2
+"""Raised with every change of a table. Version 1 is brought up to it; a store made by any other version is refused."""
 
 _SCHEMA_LOCK = 0x64737065
 """Any number that no other program on the server uses for its advisory locks."""
@@ -53,6 +55,7 @@ programs = Table(
     Column("version", Integer, nullable=False),
     Column("fingerprint", Text, nullable=False),
     Column("definition", Text, nullable=False),
+    Column("kind", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("executions", BigInteger, nullable=False),
     Column("last_executed_ms", BigInteger),
@@ -95,6 +98,34 @@ jobs = Table(
     Index("jobs_by_expiry", "namespace", "expires_ms"),
 )
 
+flags = Table(
+    "flags",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+
+cancellations = Table(
+    "cancellations",
+    metadata,
+    Column("namespace", Text, primary_key=True),
+    Column("tenant", Text, primary_key=True),
+    Column("job_key", Text, primary_key=True),
+    Column("requested_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=False),
+    Index("cancellations_by_expiry", "namespace", "expires_ms"),
+)
+
+# What version 1 lacks: programs.kind, read once from what the left hand wrote first into each definition.
+_FROM_VERSION_1 = (
+    "ALTER TABLE programs ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+    """UPDATE programs SET kind = CASE
+        WHEN definition LIKE '{"kind":"dynamic"%' THEN 'dynamic'
+        WHEN definition LIKE '{"kind":"fallback"%' THEN 'fallback'
+        ELSE 'legacy' END""",
+)
+
 
 class NowMs(FunctionElement[int]):
     """The store's clock in unix milliseconds, the same through one statement.
@@ -119,7 +150,7 @@ def _now_on_postgresql(_element: NowMs, _compiler: SQLCompiler, **_options: Any)
 
 
 def prepare_schema(connection: Connection) -> None:
-    """Create what is missing and check the version, safe against other workers doing the same.
+    """Create what is missing, bring an older store up to date, safe against other workers doing the same.
 
     On SQLite the transaction is already the only writer; PostgreSQL takes an advisory lock until the commit.
 
@@ -132,6 +163,10 @@ def prepare_schema(connection: Connection) -> None:
     found = connection.execute(select(schema_version.c.version)).scalar()
     if found is None:
         connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
+    elif found == 1:
+        for statement in _FROM_VERSION_1:
+            connection.execute(text(statement))
+        connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
     elif found != SCHEMA_VERSION:
         raise StoreUnavailableError(
             f"The store has schema version {found} and this worker needs {SCHEMA_VERSION}: "

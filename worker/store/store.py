@@ -6,20 +6,22 @@ All write transactions go through `Store._write`, so that writes of one turn of 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from worker.errors import ProgramNotFoundError, RefusedError
+from worker.store import cancellations, flags, heartbeat, inbox, programs
 from worker.store import claim as claiming
-from worker.store import heartbeat, inbox, programs
 from worker.store.database import Database, connect
 from worker.store.heartbeat import Heartbeat
 from worker.store.inbox import Ending, Run, Tenure
 from worker.store.records import (
+    Cancellation,
     Claim,
+    Holding,
     NewProgram,
     ProgramRecord,
     Spent,
@@ -104,9 +106,10 @@ class Store:
         await self._write(lambda connection: heartbeat.beat(connection, tenure=self._tenure))
 
     async def claim(self, ticket: Ticket) -> Claim:
-        """Find out whose job this is and take it where it is free, with the program it names, in one transaction.
+        """Find out whose job this is and take it where it is free, in one transaction.
 
-        A claim that is MINE ends with `finish`, `release`, `forget`, `create_program` or `delete_program`.
+        The same transaction reads the program it names, the flags, and whether it was cancelled. A claim that is MINE
+        ends with `finish`, `release`, `forget`, or a call that stores a change together with its outcome.
         """
         token = uuid.uuid4().hex
         self._living_tokens.add(token)
@@ -250,6 +253,84 @@ class Store:
             return False
         return True
 
+    async def count_kinds(self, *, tenant: str = "") -> dict[str, int]:
+        """Return kind → number of a tenant's programs."""
+        return await self._database.read(
+            lambda connection: programs.count_kinds(connection, namespace=self._namespace, tenant=tenant)
+        )
+
+    async def delete_programs(self, *, holding: Holding, answer: Callable[[int], StoredOutcome]) -> StoredOutcome:
+        """Delete all programs of a tenant and store the job's outcome in one transaction.
+
+        Args:
+            holding: The claim that this ends.
+            answer: Makes the outcome from the number of programs; pure and quick, as in `create_program`.
+
+        Returns:
+            What is stored now; where the job is done already, nothing changes.
+        """
+        return await self._change(
+            holding,
+            lambda connection: programs.remove_all_programs(
+                connection, namespace=self._namespace, tenant=holding.tenant
+            ),
+            answer,
+        )
+
+    async def get_flags(self) -> dict[str, str]:
+        """Return name → value of the flags that were set."""
+        return await self._database.read(lambda connection: flags.read_flags(connection, namespace=self._namespace))
+
+    async def set_flag(
+        self, name: str, value: str, *, holding: Holding, answer: Callable[[dict[str, str]], StoredOutcome]
+    ) -> StoredOutcome:
+        """Set a flag and store the job's outcome in one transaction.
+
+        Args:
+            name: The flag; what it means is not the store's business.
+            value: Its value.
+            holding: The claim that this ends.
+            answer: Makes the outcome from the flags as they were set before; pure and quick, as in `create_program`.
+
+        Returns:
+            What is stored now; where the job is done already, nothing changes.
+        """
+
+        def change(connection: Connection) -> dict[str, str]:
+            before = flags.read_flags(connection, namespace=self._namespace)
+            flags.write_flag(connection, name, value, namespace=self._namespace)
+            return before
+
+        return await self._change(holding, change, answer)
+
+    async def cancel(
+        self, job_key: str, *, holding: Holding, answer: Callable[[Cancellation], StoredOutcome]
+    ) -> StoredOutcome:
+        """Mark another job of the same tenant as cancelled and store this job's outcome in one transaction.
+
+        Args:
+            job_key: The job to cancel; it need not have been seen yet.
+            holding: The claim that this ends; its lifetime is that of the mark, too.
+            answer: Makes the outcome from what became of the wish; pure and quick, as in `create_program`.
+
+        Returns:
+            What is stored now; where this job is done already, nothing changes.
+        """
+        target = Ticket(job_key=job_key, body_hash="", tenant=holding.tenant)
+        return await self._change(
+            holding,
+            lambda connection: cancellations.cancel(
+                connection, target, namespace=self._namespace, ttl_ms=holding.ttl_ms
+            ),
+            answer,
+        )
+
+    async def find_cancelled(self, jobs: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Return which of these jobs have a cancel mark; a job is its tenant and its key."""
+        return await self._database.read(
+            lambda connection: cancellations.find_cancelled(connection, jobs, namespace=self._namespace)
+        )
+
     async def add_executions(self, counts: Mapping[str, int], *, tenant: str = "") -> None:
         """Add runs, program id → runs since the last call, and note that they were last executed now."""
         await self._write(
@@ -259,12 +340,17 @@ class Store:
     async def sweep(self) -> int:
         """Delete what is past its time, in short transactions, and return the number of rows.
 
-        These are outcomes past their lifetime, rows that are not done and were not touched for ``max_row_age_ms``, and
-        workers that have long been dead.
+        These are outcomes and cancel marks past their lifetime, rows that are not done and were not touched for
+        ``max_row_age_ms``, and workers that have long been dead.
         """
         swept = await self._write(lambda connection: heartbeat.sweep_workers(connection, tenure=self._tenure))
+        swept += await self._sweep(inbox.sweep)
+        return swept + await self._sweep(cancellations.sweep_cancellations)
+
+    async def _sweep(self, sweep: Callable[..., int]) -> int:
+        swept = 0
         while True:
-            batch = await self._write(lambda connection: inbox.sweep(connection, namespace=self._namespace))
+            batch = await self._write(lambda connection: sweep(connection, namespace=self._namespace))
             swept += batch
             if batch < inbox.SWEEP_BATCH:
                 return swept
@@ -276,6 +362,20 @@ class Store:
     async def _write(self, work: Callable[[Connection], T]) -> T:
         """Run one write transaction. The one place that all of them pass."""
         return await self._database.write(work)
+
+    async def _change(
+        self, holding: Holding, change: Callable[[Connection], T], answer: Callable[[T], StoredOutcome]
+    ) -> StoredOutcome:
+        """Run a change and store its job's outcome in one transaction, unless the job is done already."""
+
+        def work(connection: Connection) -> StoredOutcome:
+            stored = self._lock(connection, holding.ticket)
+            if stored is not None:
+                return stored
+            ending = Ending(outcome=answer(change(connection)), spent=Spent(), ttl_ms=holding.ttl_ms)
+            return self._store_ending(connection, holding.ticket, token=holding.token, ending=ending)
+
+        return await self._end(holding.token, work)
 
     async def _end(self, token: str, work: Callable[[Connection], T]) -> T:
         """Run the write that ends a claim.

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from tests.integration.store.rows import NAMESPACE, Hand, OpenStore, finish, success, ticket
 from worker.store import Store, StoreUnavailableError, Verdict
 from worker.store.database import connect
+from worker.store.schema import SCHEMA_VERSION
 
 _CLAIM_AND_HANG = """
 import asyncio, sys
@@ -202,7 +203,7 @@ async def test_store_of_another_version_is_refused(store_url: str, hand: Hand) -
     """With both versions in the message."""
     await hand.execute("UPDATE schema_version SET version = 99")
 
-    with pytest.raises(StoreUnavailableError, match="version 99 and this worker needs 1"):
+    with pytest.raises(StoreUnavailableError, match=f"version 99 and this worker needs {SCHEMA_VERSION}"):
         await Store.open(store_url, namespace=NAMESPACE, worker_id="w", lease_seconds=10)
 
 

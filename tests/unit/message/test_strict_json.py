@@ -112,3 +112,11 @@ def test_all_json_round_trips(value: object) -> None:
     written = dump(value)
 
     assert dump(parse(written, max_bytes=MAX_BYTES)) == written
+
+
+def test_a_doubled_key_in_a_large_object_is_found_in_one_pass() -> None:
+    """The search for it must not grow with the square of the keys: it runs before anything else is checked."""
+    members = ",".join(f'"key {number}":0' for number in range(100_000))
+
+    with pytest.raises(InvalidJSONError, match="stands twice"):
+        parse(f'{{{members},"key 99999":1}}'.encode(), max_bytes=8 * 1024 * 1024)

@@ -27,6 +27,13 @@ def refusal(definition: Any) -> DefinitionError:
     return caught.value
 
 
+def nested_object(levels: int) -> Any:
+    spelling: Any = "string"
+    for _ in range(levels):
+        spelling = {"type": "object", "properties": {"a": spelling}}
+    return spelling
+
+
 PROBABILITY = {"type": "float", "minimum": 0.0, "maximum": 1.0}
 
 SPELLINGS: list[tuple[Any, Any]] = [
@@ -124,6 +131,49 @@ SPELLINGS: list[tuple[Any, Any]] = [
     ),
     ({"type": "string", "enum": ["a", "b"]}, {"type": "string", "enum": ["a", "b"]}),
     ({"enum": ["a", 1, None]}, {"type": "any", "enum": ["a", 1, None]}),
+    (
+        {"type": "object", "properties": {"a": "int", "b": {"type": "string", "minLength": 1}}, "required": ["a"]},
+        {
+            "type": "object",
+            "properties": {"a": "integer", "b": {"type": "string", "min_length": 1}},
+            "required": ["a"],
+        },
+    ),
+    (
+        {"properties": {"a": "int", "b?": {"default": 5, "description": " d "}}},
+        {
+            "type": "object",
+            "properties": {"a": "integer", "b?": {"type": "any", "description": "d", "default": 5}},
+            "required": ["a"],
+        },
+    ),
+    (
+        {"type": ["object", "null"], "properties": {"e\u0301": True}, "required": ["e\u0301"]},
+        {"type": "object?", "properties": {"\u00e9": "any"}, "required": ["\u00e9"]},
+    ),
+    (
+        {"list": {"type": "object", "properties": {"class": {"enum": ["a"]}}, "additionalProperties": False}},
+        {
+            "type": "list",
+            "items": {
+                "type": "object",
+                "properties": {"class": {"type": "any", "enum": ["a"]}},
+                "required": ["class"],
+            },
+        },
+    ),
+    (
+        {"properties": {"a": {"type": "integer", "default": None}, "b": {"list": "str", "default": ["x"]}}},
+        {
+            "type": "object",
+            "properties": {"a": "integer", "b": {"type": "list<string>", "default": ["x"]}},
+            "required": [],
+        },
+    ),
+    (
+        {"anyOf": [{"properties": {"a": "string"}}, {"properties": {"a": "str"}}, "null"]},
+        {"type": "object?", "properties": {"a": "string"}, "required": ["a"]},
+    ),
     ("<".join(["list"] * 8) + "<string" + ">" * 8, "<".join(["list"] * 8) + "<string" + ">" * 8),
 ]
 
@@ -177,6 +227,65 @@ CONSTRAINTS: list[tuple[Any, Any, Any]] = [
     ("string | integer", {"enum": ["1", 1]}, {"anyOf": ["string", "integer"], "enum": ["1", 1]}),
     ("string | null", {"min_length": 2}, {"type": "string?", "min_length": 2}),
     ("string | integer", {"minimum": 2}, {"anyOf": ["string", {"type": "integer", "minimum": 2}]}),
+    ("string", {"pattern": "a+"}, {"type": "string", "pattern": "a+"}),
+    ("string", {"pattern": "a", "format": "/a/"}, {"type": "string", "pattern": "a"}),
+    ("atom", {"format": "date_time"}, {"type": "string", "format": "date-time"}),
+    ("string", {"format": "email", "pattern": "@x"}, {"type": "string", "pattern": "@x", "format": "email"}),
+    ("string", {"format": "hostname"}, "string"),
+    ("integer", {"format": "int64"}, "integer"),
+    ("string", {"pattern": "^a", "enum": ["ab"]}, {"type": "string", "enum": ["ab"]}),
+    ("integer", {"multipleOf": 0.3}, {"type": "integer", "multiple_of": 3}),
+    ("integer", {"multiple_of": 2.0}, {"type": "integer", "multiple_of": 2}),
+    ("integer", {"multiple_of": 0.5}, "integer"),
+    ("float", {"multiple_of": 1}, {"type": "float", "multiple_of": 1.0}),
+    ("list", {"uniqueItems": True}, {"type": "list<any>", "unique_items": True}),
+    ("list", {"unique_items": False}, "list<any>"),
+    (
+        "list<boolean?>",
+        {"unique_items": True, "min": 3},
+        {"type": "list<boolean?>", "min_items": 3, "unique_items": True},
+    ),
+    ("map", {"min": 1, "maxProperties": 3}, {"type": "dict<string, any>", "min_properties": 1, "max_properties": 3}),
+    ("map", {"min_properties": 0}, "dict<string, any>"),
+    (
+        {"type": "object", "additionalProperties": {"type": "string", "pattern": "a"}},
+        {"minProperties": 1},
+        {
+            "type": "dict<string, any>",
+            "additionalProperties": {"type": "string", "pattern": "a"},
+            "min_properties": 1,
+        },
+    ),
+    (
+        {"anyOf": ["map", {"type": "list<integer>", "uniqueItems": True}]},
+        {"min": 2, "uniqueItems": True},
+        {
+            "anyOf": [
+                {"type": "dict<string, any>", "min_properties": 2},
+                {"type": "list<integer>", "min_items": 2, "unique_items": True},
+            ]
+        },
+    ),
+    (
+        {"anyOf": [{"type": "list", "uniqueItems": True}, "integer"]},
+        {"uniqueItems": False},
+        {"anyOf": [{"type": "list<any>", "unique_items": True}, "integer"]},
+    ),
+    (
+        {"anyOf": [{"type": "string", "pattern": "a"}, "integer"]},
+        {"pattern": "a", "multiple_of": 2},
+        {"anyOf": [{"type": "string", "pattern": "a"}, {"type": "integer", "multiple_of": 2}]},
+    ),
+    (
+        {"properties": {"a": "int", "b": {"type": "string", "optional": True}}},
+        {"enum": [{"a": 1.0}]},
+        {
+            "type": "object",
+            "properties": {"a": "integer", "b": "string"},
+            "required": ["a"],
+            "enum": [{"a": 1, "b": None}],
+        },
+    ),
     ({"type": "integer", "minimum": 1}, {"ge": 1}, {"type": "integer", "minimum": 1}),
     ({"anyOf": [{"type": "string", "enum": ["abc"]}]}, {"min": 3}, {"type": "string", "enum": ["abc"]}),
     (
@@ -279,19 +388,85 @@ REFUSED: list[tuple[Any, str, bool]] = [
     (one_output({"type": "string", "items": "string"}), "unknown_type", False),
     (one_output({"type": "string", "additionalProperties": "string"}), "unknown_type", False),
     (one_output({"dict": "string"}), "unknown_type", False),
-    (one_output({"type": "object", "properties": {"a": {"type": "string"}}}), "invalid_signature", True),
-    (one_output({"type": "object", "additionalProperties": False}), "invalid_signature", True),
-    (one_output({"list": {"type": "object", "required": ["a"]}}), "invalid_signature", True),
+    (one_output({"type": "object", "additionalProperties": False}), "unknown_type", False),
+    (one_output({"list": {"type": "object", "required": ["a"]}}), "invalid_constraint", False),
+    (one_output({"type": "object", "properties": {}}), "unknown_type", False),
+    (one_output({"type": "object", "properties": ["a"]}), "unknown_type", False),
+    (one_output({"type": "string", "properties": {"a": "string"}}), "unknown_type", False),
+    (one_output({"type": "dict<string, integer>", "properties": {"a": "string"}}), "unknown_type", False),
+    (one_output({"properties": {"a": "string"}, "additionalProperties": True}), "unknown_type", False),
+    (one_output({"properties": {"a": "string"}, "additionalProperties": {"type": "string"}}), "unknown_type", False),
+    (one_output({"properties": {"a": "string"}, "items": "string", "type": "list"}), "unknown_type", False),
+    (one_output({"properties": {"a": "strng"}}), "unknown_type", False),
+    (one_output({"properties": {"a": "null"}}), "unknown_type", False),
+    (one_output({"properties": {"a": 5}}), "unknown_type", False),
+    (one_output({"properties": {"a": {"$ref": "#/x"}}}), "unknown_type", False),
+    (one_output({"properties": {"a]": "string"}}), "invalid_field_name", False),
+    (one_output({"properties": {"": "string"}}), "invalid_field_name", False),
+    (one_output({"properties": {"a" * 65: "string"}}), "invalid_field_name", True),
+    (one_output({"properties": {"\u00e9": "string", "e\u0301": "string"}}), "invalid_field_name", False),
+    (one_output({"properties": {"a": "string"}, "required": ["b"]}), "invalid_constraint", False),
+    (one_output({"properties": {"a": "string"}, "required": [5]}), "invalid_constraint", False),
+    (one_output({"list": {"properties": {"a": "string"}, "required": True}}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"required": True}}, "required": []}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"optional": True}}, "required": ["a"]}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"required": True, "optional": True}}}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"type": "integer", "default": "x"}}}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"type": "integer", "minLength": 1}}}), "invalid_constraint", False),
+    (one_output({"properties": {"a": {"description": 5}}}), "invalid_constraint", False),
+    (one_output({"properties": {"a": "string"}}, constraints={"min": 1}), "invalid_constraint", False),
+    (one_output({"properties": {"a": "string"}}, constraints={"enum": [{"b": "x"}]}), "invalid_constraint", False),
+    (one_output({"properties": {"a": "string"}}, default={}), "invalid_constraint", False),
+    (one_output({"properties": {f"a{index}": "string" for index in range(101)}}), "invalid_signature", True),
+    (one_output(nested_object(9)), "invalid_signature", True),
+    (one_output("map", constraints={"properties": {"a": "string"}}), "invalid_constraint", False),
+    (one_output("map", constraints={"additionalProperties": "string"}), "invalid_constraint", False),
     (one_output("string", constraints="x"), "invalid_constraint", False),
     (one_output("string", constraints=[["a", 1, 2]]), "invalid_constraint", False),
-    (one_output("string", constraints={"pattern": "a+"}), "invalid_constraint", True),
-    (one_output("string", constraints={"format": "date"}), "invalid_constraint", True),
-    (one_output("integer", constraints={"multipleOf": 3}), "invalid_constraint", True),
-    (one_output("list", constraints={"uniqueItems": True}), "invalid_constraint", True),
-    (one_output("map", constraints={"min_properties": 1}), "invalid_constraint", True),
-    (one_output("map", constraints={"min": 1}), "invalid_constraint", True),
-    (one_output("map | string", constraints={"max": 1}), "invalid_constraint", True),
-    (one_output({"list": {"type": "string", "pattern": "a"}}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": 5}), "invalid_constraint", False),
+    (one_output("string", constraints={"pattern": "("}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "(?=a)"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "(?<!a)b"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": r"(a)\1"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "(a{1000}){1000}"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": r"\w{10000}"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "a" * 1001}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "(?x) a # [\n"}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "(" * 300 + ")" * 300}), "invalid_constraint", True),
+    (one_output("string", constraints={"pattern": "\ud800"}), "invalid_constraint", False),
+    (one_output("string", constraints={"pattern": "a", "format": "/b/"}), "invalid_constraint", False),
+    (one_output({"type": "string", "pattern": "a"}, constraints={"pattern": "b"}), "invalid_constraint", False),
+    (one_output({"anyOf": [{"type": "string", "pattern": "a"}], "pattern": "b"}), "invalid_constraint", False),
+    (one_output("integer", constraints={"pattern": "a"}), "invalid_constraint", False),
+    (one_output("string", constraints={"pattern": "^a", "enum": ["ab", "ba"]}), "invalid_constraint", False),
+    (one_output("string", constraints={"format": 5}), "invalid_constraint", False),
+    (one_output("string", constraints={"format": "/(/"}), "invalid_constraint", True),
+    (one_output("integer", constraints={"format": "date"}), "invalid_constraint", False),
+    (one_output("string", constraints=[["format", "date"], ["format", "time"]]), "invalid_constraint", False),
+    (one_output("string", constraints={"format": "date"}, default="1 May"), "invalid_constraint", False),
+    (one_output("integer", constraints={"multipleOf": 0}), "invalid_constraint", False),
+    (one_output("integer", constraints={"multipleOf": -2}), "invalid_constraint", False),
+    (one_output("integer", constraints={"multipleOf": "2"}), "invalid_constraint", False),
+    (one_output("float", constraints={"multipleOf": 10**400}), "invalid_constraint", False),
+    (one_output("string", constraints={"multipleOf": 2}), "invalid_constraint", False),
+    (one_output("integer", constraints={"multipleOf": 5, "min": 1, "max": 4}), "invalid_constraint", False),
+    (one_output("float", constraints={"multipleOf": 0.1, "gt": 0.1, "lt": 0.2}), "invalid_constraint", False),
+    (one_output("float", constraints={"multipleOf": 0.1}, default=0.25), "invalid_constraint", False),
+    (one_output("list", constraints={"uniqueItems": "yes"}), "invalid_constraint", False),
+    (one_output("string", constraints={"uniqueItems": True}), "invalid_constraint", False),
+    (one_output("list<boolean>", constraints={"uniqueItems": True, "min": 3}), "invalid_constraint", False),
+    (one_output("list", constraints={"uniqueItems": True}, default=[1, 1.0]), "invalid_constraint", False),
+    (
+        one_output({"list": {"type": "string", "enum": ["a"]}}, constraints={"unique_items": True, "min": 2}),
+        "invalid_constraint",
+        False,
+    ),
+    (one_output("map", constraints={"min_properties": -1}), "invalid_constraint", False),
+    (one_output("map", constraints={"min_properties": 2, "max": 1}), "invalid_constraint", False),
+    (one_output("list", constraints={"min_properties": 1}), "invalid_constraint", False),
+    (one_output("map", constraints={"min_items": 1}), "invalid_constraint", False),
+    (one_output("map", constraints={"max": 0}, default={"a": 1}), "invalid_constraint", False),
+    (one_output({"list": {"type": "string", "pattern": "("}}), "invalid_constraint", True),
     (one_output("string", constraints={"minimum": 1}), "invalid_constraint", False),
     (one_output("integer", constraints={"min_length": 1}), "invalid_constraint", False),
     (one_output("string", constraints={"dimensions": 3}), "invalid_constraint", False),
@@ -358,7 +533,7 @@ def test_a_refusal_names_field_problem_place_and_nearest_spelling() -> None:
 
 def test_all_fields_at_fault_are_reported_and_a_broken_limit_comes_first() -> None:
     """One round trip is enough to see everything, and no fallback may hide a limit."""
-    fields = [{"name": "a", "type": "strng"}, {"name": "b", "constraints": {"pattern": "x"}}]
+    fields = [{"name": "a", "type": "strng"}, {"name": "b", "constraints": {"pattern": "("}}]
     error = refusal({"inputs": fields, "outputs": [{"name": "x"}]})
 
     paths = [problem.path for problem in error.problems]
@@ -475,6 +650,23 @@ def test_an_unknown_constraint_is_kept_and_warned_about() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("constraints", "expected"),
+    [
+        ({"format": "e-mail"}, "unknown format `e-mail` is kept and not enforced; did you mean `email`?"),
+        ({"format": "color"}, "unknown format `color` is kept and not enforced"),
+        ({"minLenght": 3}, "unknown constraint `minLenght` is kept and not enforced; did you mean `min_length`?"),
+        ({"allOf": []}, "unknown constraint `allOf` is kept and not enforced"),
+    ],
+)
+def test_a_warning_names_the_nearest_accepted_spelling(constraints: dict[str, Any], expected: str) -> None:
+    """A slip of the pen should not stay unnoticed."""
+    signature = parse(one_output(constraints=constraints))
+
+    assert dict(signature.outputs[0].unknown_constraints) == constraints
+    assert signature.warnings == (f"Field x: {expected}",)
+
+
 def test_the_fingerprint_is_of_the_meaning_only() -> None:
     """Neither the name nor metadata nor the spelling is in it."""
     first = parse({**one_output("probability"), "name": "A", "metadata": {"created_at": "1"}, "description": " d "})
@@ -496,6 +688,9 @@ def test_the_fingerprint_is_of_the_meaning_only() -> None:
         one_output(default="d"),
         one_output(constraints={"min": 1}),
         one_output(constraints={"tone": "kind"}),
+        one_output(constraints={"pattern": "a"}),
+        one_output(constraints={"format": "date"}),
+        one_output({"properties": {"a": "string"}}),
         {"inputs": [{"name": "x"}], "outputs": [{"name": "q"}]},
     ],
 )
@@ -536,6 +731,33 @@ def test_a_field_may_itself_be_a_schema_object() -> None:
         beside.fingerprint
         == parse(one_output({"type": "array", "items": "string"}, constraints={"min": 1})).fingerprint
     )
+
+
+def test_a_field_may_itself_be_a_nested_object() -> None:
+    """Its list of required members is no word on the field's own presence."""
+    members = {"properties": {"a": "string", "b": "integer"}, "required": ["a"]}
+    beside = parse(one_output("object", **members))
+
+    assert beside.outputs[0].required
+    assert beside.fingerprint == parse(one_output({"type": "object", **members})).fingerprint
+
+
+def test_objects_differ_by_every_part_of_a_member() -> None:
+    """Name, type, description, presence and default all count."""
+    spellings: list[Any] = [
+        {"a": "string"},
+        {"b": "string"},
+        {"a": "string?"},
+        {"a": {"type": "string", "description": "d"}},
+        {"a": {"type": "string", "optional": True}},
+        {"a": {"type": "any", "default": 1}},
+        {"a": {"type": "any", "default": True}},
+        {"a": {"type": "any", "default": "1"}},
+    ]
+    types = {parse(one_output({"properties": one})).outputs[0].type for one in spellings}
+    prints = {parse(one_output({"properties": one})).fingerprint for one in spellings}
+
+    assert (len(spellings), len(spellings)) == (len(types), len(prints))
 
 
 def test_a_signature_can_be_a_key() -> None:

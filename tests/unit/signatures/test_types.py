@@ -25,6 +25,12 @@ def desc_of(info: FieldInfo) -> str:
     return str(extra["desc"])
 
 
+def prefix_of(info: FieldInfo) -> str:
+    extra = info.json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["prefix"])
+
+
 PHRASES: list[tuple[Any, str]] = [
     ("string", "string"),
     ({"type": "string", "enum": ["positive", "negative"]}, 'string, one of: "positive", "negative"'),
@@ -127,9 +133,19 @@ def test_the_class_speaks_of_wire_names_only() -> None:
     """Left empty, DSPy writes its internal names into the prompt."""
     made = make_signature_class(parse("text, mood -> label"))
 
-    said = [made.instructions, *map(desc_of, made.model_fields.values())]
+    said = [made.instructions, *map(desc_of, made.model_fields.values()), *map(prefix_of, made.model_fields.values())]
     assert made.instructions == "Given the fields `text`, `mood`, produce the fields `label`."
     assert not any(re.search(r"f\d+", one) for one in said)
+
+
+def test_making_a_class_builds_no_validators() -> None:
+    """They were most of the cost of a new signature, and nobody makes instances of it."""
+    made = make_signature_class(
+        parse({**DEFINITION, "outputs": [{"name": "y", "type": {"properties": {"a": "string"}}}]})
+    )
+
+    assert made.__pydantic_complete__ is False
+    assert str(made(f0="x", f1=1, f2={"a": "b"})).startswith("f0='x'")
 
 
 def test_descriptions_reach_the_class() -> None:
