@@ -25,7 +25,7 @@ the same, attempts, age or deadline used up          the same codes             
 LM trouble that stays                                lm_invalid_request lm_not_configured   error    DeadLetter
                                                      context_window_exceeded
 outputs stay invalid                                 output_invalid                         error    DeadLetter
-over its time or calls                               timeout budget_exceeded                error    DeadLetter
+over its time, calls or cost                         timeout budget_exceeded                error    DeadLetter
 a bug                                                internal                               error    DeadLetter
 properties too large to copy                         invalid_request                        error    Reject
 shutdown, connection lost                            –                                      none     Leave

@@ -32,7 +32,7 @@ async def measure(stage: Stage) -> list[Figure]:
             bound=at_most(2.2),
             note=f"32 in flight, known model; {spread(to_bare)}",
         ),
-        Figure("dynamic ÷ legacy Q&A, CPU per job", median(to_legacy), bound=at_most(1.10), note=spread(to_legacy)),
+        Figure("dynamic ÷ legacy Q&A, CPU per job", median(to_legacy), bound=at_most(1.05), note=spread(to_legacy)),
     ]
     return figures + [_absolute(rounds, key) for key in ("bare", "label", "reply", "legacy")]
 

@@ -1,10 +1,15 @@
-"""Resident memory of a worker: idle, after its first job, and after many jobs over many signatures."""
+"""Resident memory of a worker: idle, after its first job, and after many jobs over many signatures.
+
+Signatures alone are built in a process of their own, ten times more of them than jobs could bring along in that time.
+"""
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 from benchmarks.figures import Figure, at_most
+from benchmarks.inside import FEW_SIGNATURES, MANY_SIGNATURES
 from benchmarks.processes import Child
 from benchmarks.programs import execute_args, one_off_args
 from benchmarks.stage import Stage
@@ -38,7 +43,24 @@ async def measure(stage: Stage) -> list[Figure]:
             details={f"rss_mb_{index}_of_{STEPS}": step for index, step in enumerate(steps, start=1)},
         ),
         Figure("RSS growth over idle", growth, "%", at_most(20), note=_note(steps, first=first, is_full=stage.is_full)),
+        await _measure_signatures(stage),
     ]
+
+
+async def _measure_signatures(stage: Stage) -> Figure:
+    async with stage.module("inside", str(stage.folder)) as inside:
+        with stage.progress.bar(f"memory: {MANY_SIGNATURES:,} signatures", total=1) as advance:
+            grown = json.loads(await inside.ask("growth"))
+            advance()
+    course = f"{grown['few_mb']:.0f} → {grown['half_mb']:.0f} → {grown['many_mb']:.0f} MB"
+    return Figure(
+        f"RSS after {MANY_SIGNATURES:,} signatures over that after {FEW_SIGNATURES:,}",
+        100 * (grown["many_mb"] / grown["few_mb"] - 1),
+        "%",
+        at_most(10),
+        note=f"{course}; programs of 10 fields, {grown['kept']:,.0f} kept",
+        details=grown,
+    )
 
 
 async def _grow(stage: Stage, worker: Child, *, jobs: int, signatures: int) -> list[float]:

@@ -6,6 +6,7 @@ All of them are refused here, once, at the door. Integers keep every digit, whic
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -62,7 +63,15 @@ def canonical(value: Any) -> bytes:
 
 
 def _decode(text: str) -> Any:
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_finite)
+    objects = itertools.count(1)
+
+    def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        # Counted on the way: to read millions of them would take longer than any job may hold up the others.
+        if next(objects) > MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} objects")
+        return _unique(pairs)
+
+    return json.loads(text, object_pairs_hook=read_object, parse_constant=_refuse_constant, parse_float=_finite)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
