@@ -3,14 +3,17 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SERVICES := $(BIN)/python deploy/local_services.py
 MAKEFLAGS += --no-print-directory
+# Only of the modules that read what a sender declares, and only where all tests run.
+COVERAGE := --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench lock clean
+.PHONY: help setup demo test check format bench fuzz lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
 
 setup: .venv/.ready ## make .venv with the dspex-worker command in it
+	@$(if $(filter setup,$(MAKECMDGOALS)),echo "  ready: $(BIN)/dspex-worker",:)
 
 .venv/.ready: pyproject.toml requirements-dev.lock
 	@$(PYTHON) deploy/make_venv.py
@@ -20,7 +23,7 @@ demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come b
 	@$(SERVICES) -- $(BIN)/dspex-worker demo
 
 test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
-	@$(SERVICES) --postgres --tool docker-compose --tool npm -- $(BIN)/python -m pytest $(ARGS)
+	@$(SERVICES) --postgres --tool docker-compose --tool npm -- $(BIN)/python -m pytest $(or $(ARGS),$(COVERAGE))
 
 check: setup ## check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .
@@ -34,6 +37,9 @@ format: setup ## bring the code into the format that `make check` asks for
 
 bench: setup ## measure the figures of the README
 	@$(SERVICES) -- $(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --bodies 5000")
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)

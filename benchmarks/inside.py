@@ -21,7 +21,8 @@ from typing import Any
 import psutil
 
 from benchmarks.figures import median, percentile
-from benchmarks.programs import wide_definition
+from benchmarks.programs import DEFINITIONS, execute_args, wide_definition
+from tests.support.left_hand import LeftHand, open_left_hand
 from worker.message import ExecuteArgs, read_args
 from worker.programs import Programs
 from worker.settings import Settings
@@ -40,6 +41,7 @@ _BATCH = 500
 _CHECKS = 4_000
 CHECKED_FIELDS = 20
 FEW_SIGNATURES, MANY_SIGNATURES = 5_000, 50_000
+_BLOCKS, _BLOCK_JOBS = 30, 50
 _PAIRS = 1_000
 _ROUNDS = 3
 _REPLY = (
@@ -141,6 +143,36 @@ def _as_text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
+async def measure_kinds(folder: Path) -> Numbers:
+    """Handle jobs of a dynamic and of the legacy program in turn, without a broker, on the offline LM.
+
+    What both have in common is less here than in a whole job, so the ratio is rather too high than too low; and a block of jobs
+    that nothing disturbed is found more easily. All threads count.
+    """
+    best: dict[str, list[float]] = {"reply": [], "legacy": []}
+    async with open_left_hand(folder) as hand:
+        for program in best:
+            await hand.create(DEFINITIONS[program], id=program)
+        for block in range(_BLOCKS + 1):
+            for program, blocks in list(best.items())[:: 1 if block % 2 else -1]:
+                blocks.append(await _time_jobs(hand, program, block))
+    dynamic, legacy = (min(blocks[1:]) for blocks in best.values())
+    return {"dynamic_ms": dynamic, "legacy_ms": legacy, "ratio": dynamic / legacy}
+
+
+async def _time_jobs(hand: LeftHand, program: str, block: int) -> float:
+    """Return milliseconds of CPU per job."""
+    bodies = []
+    for number in range(_BLOCK_JOBS):
+        args = execute_args(program, block * _BLOCK_JOBS + number) | {"options": {}}
+        bodies.append({"command": "execute_program", "id": number, "args": args})
+    gc.collect()
+    began = time.process_time()
+    for body in bodies:
+        await hand.handle(body)
+    return (time.process_time() - began) * 1e3 / _BLOCK_JOBS
+
+
 async def measure_store(folder: Path) -> Numbers:
     """Claim and finish jobs that name a program, 32 in flight, on SQLite; CPU of all threads."""
     store = await Store.open(
@@ -182,6 +214,7 @@ _PARTS: dict[str, Callable[[], Numbers]] = {
     "hit": measure_hit,
     "validation": measure_validation,
     "growth": measure_growth,
+    "kinds": lambda: asyncio.run(measure_kinds(Path(sys.argv[1]))),
     "store": lambda: asyncio.run(measure_store(Path(sys.argv[1]))),
 }
 

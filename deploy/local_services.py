@@ -49,6 +49,7 @@ _BROKER_ADVICE = ", or `docker compose up -d rabbitmq` and DSPEX_AMQP_URL=amqp:/
 _POSTGRES_ADVICE = (
     ", or `docker compose up -d postgres` and DSPEX_TEST_POSTGRES_URL=postgresql://dspex:dspex@127.0.0.1:5432/dspex."
 )
+_OWN_BROKER_ADVICE = "Start it, correct DSPEX_AMQP_URL, or unset it: then a private RabbitMQ is started."
 _Service = TypeVar("_Service", RabbitNode, PostgresServer)
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _COMMAND_GRACE_SECONDS = 30
@@ -90,6 +91,7 @@ def services(*, postgres: bool = False) -> Iterator[dict[str, str]]:
         ServiceError: A service cannot be had; the message says what to do.
     """
     environment = dict(os.environ)
+    _probe_broker(environment)
     needs_broker = not environment.get("DSPEX_AMQP_URL")
     needs_postgres = postgres and not environment.get("DSPEX_TEST_POSTGRES_URL")
     install_missing(broker=needs_broker, postgres=needs_postgres)
@@ -177,6 +179,22 @@ def _run(command: Sequence[str], *, environment: dict[str, str]) -> int:
     return code if code >= 0 else 128 - code
 
 
+def _probe_broker(environment: dict[str, str]) -> None:
+    """Connect once to the broker that the environment names, before anything is started or claimed.
+
+    Raises:
+        ServiceError: It does not answer, or refuses.
+    """
+    if not environment.get("DSPEX_AMQP_URL"):
+        return
+    script = Path(__file__).with_name("probe_broker.py")
+    done = subprocess.run(
+        [sys.executable, str(script)], env=environment, stdout=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode != 0:
+        raise ServiceError(f"{done.stdout.strip()} {_OWN_BROKER_ADVICE}")
+
+
 @contextmanager
 def _own_namespace(environment: dict[str, str]) -> Iterator[None]:
     """Give the command a namespace of its own on a broker that is not ours, and remove it afterwards."""
@@ -189,7 +207,7 @@ def _own_namespace(environment: dict[str, str]) -> Iterator[None]:
     finally:
         done = subprocess.run([sys.executable, str(script), namespace], env=environment, check=False)
         if done.returncode != 0:
-            _say(f"the namespace {namespace} is still on the broker: the line above says why")
+            _say(f"the namespace {namespace} may still be on the broker: the line above says why")
 
 
 @contextmanager

@@ -25,13 +25,12 @@ def main() -> int:
     try:
         _check_python()
         _make_venv()
-        _say("installing the locked packages into .venv …")
+        _say("installing the locked packages into .venv (about a minute, once) …")
         _pip("install", "--require-hashes", "--requirement", "requirements-dev.lock")
         _pip("install", "--no-deps", "--no-build-isolation", "--editable", ".")
     except ServiceError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    _say("done: .venv/bin/dspex-worker")
     return 0
 
 

@@ -8,6 +8,7 @@ as removed.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from collections.abc import Coroutine, Sequence
@@ -58,6 +59,8 @@ async def _delete_all(
 
 def main() -> int:
     """Remove the namespace named on the command line; return the exit code."""
+    # What goes wrong is told here, in one line; aiormq would add its own.
+    logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     try:
         asyncio.run(remove_namespace(os.environ["DSPEX_AMQP_URL"], sys.argv[1]))
     except (AMQPError, OSError) as error:

@@ -5,6 +5,7 @@ Nothing in it is ever stale: keys are fingerprints and revisions, and what they 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -35,6 +36,8 @@ class CountedCache(Generic[V]):
     def __init__(self, name: str, size: int) -> None:
         self._name = name
         self._entries: LRUCache[Hashable, _Entry[V]] = LRUCache(size, getsizeof=lambda entry: entry.weight)
+        # The store's writer thread describes programs too.
+        self._lock = threading.Lock()
         self.hits = 0
         self.misses = 0
         self._hit_metric = CACHE.labels(name, "hit")
@@ -48,7 +51,8 @@ class CountedCache(Generic[V]):
             make: Makes it.
             size_bytes: Size of what it is made from, so that a few huge definitions cannot fill the memory.
         """
-        found = self._entries.get(key)
+        with self._lock:
+            found = self._entries.get(key)
         if found is not None:
             self.hits += 1
             self._hit_metric.inc()
@@ -57,7 +61,8 @@ class CountedCache(Generic[V]):
         self._miss_metric.inc()
         entry = _Entry(make(), 1 + size_bytes // _UNIT_BYTES)
         if entry.weight <= self._entries.maxsize:
-            self._entries[key] = entry
+            with self._lock:
+                self._entries[key] = entry
         return entry.value
 
     def to_json(self) -> dict[str, int]:

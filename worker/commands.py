@@ -6,17 +6,21 @@ Each stores its own success, together with what it changed, and is run by the `I
 from __future__ import annotations
 
 import collections
+import contextlib
+import time
+from collections.abc import Iterator
 from typing import Any
 
-from worker.blueprints import Blueprint, field_mapping, program_fingerprint, signature_class_name
+from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprint, signature_class_name
 from worker.bridge import Bridge
 from worker.controls import Controls
-from worker.errors import InvalidRequestError, ProgramNotFoundError
+from worker.errors import InvalidRequestError, ProgramNotFoundError, RunError
 from worker.execution import Limits, Runner
-from worker.inbox import Inbox, Run, Standing
+from worker.inbox import Inbox, Run
 from worker.message import CreateArgs, ExecuteArgs, Job, read_args
 from worker.programs import Program, Programs
 from worker.settings import Settings
+from worker.standing import Standing
 from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError, steadily
 from worker.tally import Tally
 from worker.telemetry import JOB_SECONDS, PROGRAM_RUNS, PROGRAMS_CREATED
@@ -113,9 +117,12 @@ class Commands:
             warnings.append("The signature was ignored: the job names a program")
         inputs, input_warnings = program.read_inputs(args.inputs)
         limits, limit_warnings = self._limits(args, program, standing)
-        with self._inbox.stoppable(standing):
+        with self._inbox.stoppable(standing), self._counting_failures(program):
             run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
-        self._count(record, program, seconds=run.seconds, fell_back=run.fallback_reason is not None)
+        kind: Kind = program.blueprint.kind if run.fallback_reason is None else "fallback"
+        self._count(kind, result="ok", seconds=run.seconds)
+        if record is not None:
+            self._runs[record.program_id] += 1
         blueprint = program.blueprint
         reason = run.fallback_reason or blueprint.reason
         result = {
@@ -204,16 +211,24 @@ class Commands:
             config=config,
             may_fall_back=policy == "execute",
             has_reasoning=options.include_reasoning,
+            lm_pointer="/options/lm" if options.lm else "/lm" if args.lm else "",
         )
         return limits, warnings
 
-    def _count(self, record: ProgramRecord | None, program: Program, *, seconds: float, fell_back: bool) -> None:
-        kind = "fallback" if fell_back else program.blueprint.kind
-        PROGRAM_RUNS.labels(kind).inc()
+    @contextlib.contextmanager
+    def _counting_failures(self, program: Program) -> Iterator[None]:
+        """Count a run that fails by its type as well: a rollout is watched by them."""
+        began = time.perf_counter()
+        try:
+            yield
+        except RunError:
+            self._count(program.blueprint.kind, result="error", seconds=time.perf_counter() - began)
+            raise
+
+    def _count(self, kind: Kind, *, result: str, seconds: float) -> None:
+        PROGRAM_RUNS.labels(kind, result).inc()
         JOB_SECONDS.labels(kind).observe(seconds)
         self.tally.runs[kind] += 1
-        if record is not None:
-            self._runs[record.program_id] += 1
 
     def _gemini(self, alias: str | None) -> dict[str, Any]:
         """Return what DSPex reads of a Gemini program besides; the model is whatever the alias names."""

@@ -11,9 +11,10 @@ import structlog
 
 from worker.errors import InvalidRequestError, NotPermittedError
 from worker.flags import Flags, read_flag
-from worker.inbox import Inbox, Run, Standing
+from worker.inbox import Inbox, Run
 from worker.message import Job
 from worker.settings import PREFIX, Settings
+from worker.standing import Standing
 from worker.store import Cancellation, Store, StoredOutcome, steadily
 from worker.tally import Tally
 

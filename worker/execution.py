@@ -47,6 +47,7 @@ class Limits:
         config: LM keywords: ``temperature``, ``max_tokens``, ``cache``.
         may_fall_back: Whether outputs that stay invalid may end in question and answer.
         has_reasoning: Whether the chain of thought is returned.
+        lm_pointer: JSON pointer to where the job named the alias; empty where it did not.
     """
 
     lm: str
@@ -54,6 +55,7 @@ class Limits:
     config: Mapping[str, Any] = field(default_factory=dict)
     may_fall_back: bool = False
     has_reasoning: bool = False
+    lm_pointer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,7 @@ class Runner:
             RunError: By its code; ``meter`` tells what it cost.
         """
         began = time.perf_counter()
-        lm = self._lms.get(limits.lm)
+        lm = self._lms.get(limits.lm, pointer=limits.lm_pointer)
         if meter.max_cost_usd is not None and not lm.is_priced:
             raise InvalidRequestError(
                 f"max_cost_usd cannot be kept: the price of LM '{limits.lm}' is not known", field="max_cost_usd"
@@ -165,6 +167,11 @@ class Runner:
         raise AssertionError("an endless count has ended")
 
 
+def _is_quickly_over(error: BaseException) -> bool:
+    """Tell whether a second call may be made at once: the provider did not ask to wait."""
+    return isinstance(error, LMUnavailableError) and error.retry_after_ms is None
+
+
 class _StopWhenLate(stop_base):
     """Stop where the caller's deadline has passed."""
 
@@ -177,7 +184,7 @@ async def _reach(task: _Task, adapter: WireAdapter, *, config: Mapping[str, Any]
     async for attempt in tenacity.AsyncRetrying(
         stop=tenacity.stop_after_attempt(_QUICK_ATTEMPTS) | _StopWhenLate(),
         wait=_QUICK_WAIT,
-        retry=tenacity.retry_if_exception_type(LMUnavailableError),
+        retry=tenacity.retry_if_exception(_is_quickly_over),
         reraise=True,
     ):
         with attempt:

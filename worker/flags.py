@@ -50,7 +50,13 @@ class Flags:
         """
         mode = stored.get(DYNAMIC_SIGNATURES, "on" if settings.dynamic_signatures else "off")
         rollout = stored.get(ROLLOUT, settings.dynamic_signatures_rollout)
-        return cls(next(known for known in MODES if known == mode), int(rollout))
+        # A value that a newer version set means nothing here: the start value holds.
+        start: Mode = "on" if settings.dynamic_signatures else "off"
+        is_known = _is_percentage(str(rollout))
+        return cls(
+            next((known for known in MODES if known == mode), start),
+            int(rollout) if is_known else settings.dynamic_signatures_rollout,
+        )
 
     def to_json(self) -> dict[str, str | int]:
         """Return flag → value as the wire spells them."""

@@ -81,8 +81,6 @@ from worker.settings import Settings
 from worker.store import steadily
 from worker.telemetry import JOBS
 
-_MAX_LETTER_TEXT = 512
-
 log = structlog.get_logger()
 
 
@@ -159,7 +157,7 @@ class Handler:
     def _refuse(self, delivery: Delivery, error: WorkerError, *, document: object, key: str | None) -> Outcome:
         """End a job that was not run, or whose run had no row to end in."""
         is_secret = may_hold_a_key(delivery, document)
-        letter = Letter(error.code, str(error)[:_MAX_LETTER_TEXT], error.attempts)
+        letter = Letter.of(error)
         if isinstance(error, ReplyToNotAllowedError):
             settlement: Settlement = Reject() if delivery.is_oversized else DeadLetter(letter)
             return Outcome(None, Ack() if is_secret else settlement, code=error.code)

@@ -15,12 +15,13 @@ import contextlib
 import json
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any, TypeVar
 
 import structlog
 
 from worker.errors import (
+    BudgetExceededError,
     CancelledJobError,
     ExpiredError,
     IdempotencyConflictError,
@@ -45,68 +46,27 @@ from worker.message import (
     encode_success,
     make_reply,
 )
-from worker.meter import Meter
 from worker.runs import Runs, cancelled
 from worker.settings import Settings
+from worker.standing import Standing, ticket_of
 from worker.store import (
     Claim,
     Holding,
-    ProgramRecord,
-    Spent,
     Store,
     StoredOutcome,
     StoreUnavailableError,
-    Ticket,
     Verdict,
     steadily,
     uninterrupted,
 )
 from worker.telemetry import CLAIMS
 
-UNPROTECTED_WARNING = "The job has neither message_id nor correlation_id: if it is delivered again, it runs again"
-
 # A job that names a program which another worker may still be creating.
 _WAITING = frozenset({"execute_program", "execute_gemini_program"})
 _DEAD_LETTERED_TTL_MS = 30 * 86_400_000
-_MAX_LETTER_TEXT = 512
 
 R = TypeVar("R")
 log = structlog.get_logger()
-
-
-@dataclass(slots=True)
-class Standing:
-    """Where a job stands when its run begins.
-
-    Attributes:
-        ticket: What was claimed; None for a job without a row.
-        token: Names the claim.
-        program: The program that the job names, as of the claim.
-        attempts: Earlier runs that reached the LM, in this generation.
-        first_delivered_ms: Unix milliseconds of the first delivery.
-        now_ms: Unix milliseconds at the claim.
-        meter: What the job has used so far.
-        flags: As of the claim.
-        is_cancelled: Whether the job was cancelled before it started.
-        fingerprint: Signature fingerprint, once it is known.
-    """
-
-    ticket: Ticket | None
-    token: str
-    program: ProgramRecord | None
-    attempts: int
-    first_delivered_ms: int
-    now_ms: int
-    meter: Meter
-    flags: Flags = field(default_factory=Flags)
-    is_cancelled: bool = False
-    fingerprint: str | None = None
-    warnings: list[Any] = field(default_factory=list)
-
-    @property
-    def attempts_now(self) -> int:
-        """Runs that reached the LM, this one included."""
-        return self.attempts + (1 if self.meter.calls_now else 0)
 
 
 # Does the work of a command and returns its stored success.
@@ -138,7 +98,10 @@ class Inbox:
         if claim is not None and claim.verdict is not Verdict.MINE:
             return self._not_mine(job, claim)
         flags = claim.flags if claim is not None else await steadily(self._store.get_flags)
-        return await self._run(job, self._stand(job, claim, flags=Flags.of(self._settings, flags)), run)
+        now_ms = self._clock_ms()
+        held = Flags.of(self._settings, flags)
+        standing = Standing.of(job, claim, settings=self._settings, flags=held, now_ms=now_ms)
+        return await self._run(job, standing, run)
 
     async def keep(self, job: Job, standing: Standing, result: dict[str, Any]) -> StoredOutcome:
         """Store a success and return what is stored now: the first success wins, whoever paid for it."""
@@ -220,27 +183,10 @@ class Inbox:
     async def _claim(self, job: Job) -> Claim | None:
         if job.key is None:
             return None
-        ticket = _ticket(job, job.key)
+        ticket = ticket_of(job, job.key)
         claim = await steadily(lambda: self._store.claim(ticket))
         CLAIMS.labels(claim.verdict.value).inc()
         return claim
-
-    def _stand(self, job: Job, claim: Claim | None, *, flags: Flags) -> Standing:
-        now_ms = self._clock_ms()
-        trail = job.delivery.trail
-        first_seen_ms = claim.first_seen_ms if claim else now_ms
-        return Standing(
-            ticket=_ticket(job, job.key) if job.key is not None else None,
-            token=claim.token if claim else "",
-            program=claim.program if claim else None,
-            attempts=claim.attempts if claim else trail.attempts,
-            first_delivered_ms=trail.first_delivered_ms or first_seen_ms,
-            now_ms=now_ms,
-            meter=_meter(claim, self._settings, deadline_ms=job.deadline_ms),
-            flags=flags,
-            is_cancelled=claim.is_cancelled if claim else False,
-            warnings=[] if claim else [UNPROTECTED_WARNING],
-        )
 
     def _not_mine(self, job: Job, claim: Claim) -> Outcome:
         match claim.verdict:
@@ -274,6 +220,9 @@ class Inbox:
 
     async def _retry_later(self, job: Job, standing: Standing, error: TransientLMError) -> Outcome:
         """Put the job on the ladder, or end it where attempts, age or deadline are used up."""
+        exhausted = standing.meter.exhausted
+        if exhausted is not None:
+            return await self._fail(job, standing, BudgetExceededError(f"{exhausted}; the last one: {error.reason}"))
         step_ms = self._next_step(job, standing, error)
         if step_ms is None:
             return await self._fail(job, standing, error)
@@ -301,7 +250,7 @@ class Inbox:
     async def _fail(self, job: Job, standing: Standing, error: RunError) -> Outcome:
         """End the job with an error that is stored, answered and dead-lettered."""
         error.attempts = standing.attempts_now
-        letter = Letter(error.code, str(error)[:_MAX_LETTER_TEXT], error.attempts, standing.fingerprint)
+        letter = Letter.of(error, fingerprint=standing.fingerprint)
         body = encode_error(job.id, error, now_ms=self._clock_ms())
         outcome = StoredOutcome(False, error.code, body, json.dumps(asdict(letter)))
         outcome = await self._finish(standing, outcome, ttl_ms=_DEAD_LETTERED_TTL_MS)
@@ -326,7 +275,7 @@ class Inbox:
             return self._succeed(job, standing, stored)
         if not stored.is_stored:
             return self._elsewhere(job)
-        letter = Letter(error.code, str(error)[:_MAX_LETTER_TEXT], error.attempts, standing.fingerprint)
+        letter = Letter.of(error, fingerprint=standing.fingerprint)
         settlement = Ack() if isinstance(error, ExpiredError) else AckIfReplied(letter)
         return self._outcome(job, stored.reply, settlement, code=error.code, attempts=error.attempts)
 
@@ -353,7 +302,7 @@ class Inbox:
         ticket = standing.ticket
         if ticket is None:
             return outcome
-        spent = _spent(standing)
+        spent = standing.spent
         storing = steadily(
             lambda: self._store.finish(ticket, token=standing.token, outcome=outcome, spent=spent, ttl_ms=ttl_ms)
         )
@@ -363,7 +312,7 @@ class Inbox:
         ticket = standing.ticket
         if ticket is None:
             return
-        spent = _spent(standing)
+        spent = standing.spent
         await steadily(lambda: self._store.release(ticket, token=standing.token, spent=spent, is_attempt=is_attempt))
 
     async def _give_back(self, standing: Standing) -> None:
@@ -371,7 +320,7 @@ class Inbox:
         if standing.ticket is None:
             return
         try:
-            await self._store.release(standing.ticket, token=standing.token, spent=_spent(standing), is_attempt=False)
+            await self._store.release(standing.ticket, token=standing.token, spent=standing.spent, is_attempt=False)
         except StoreUnavailableError as error:
             log.warning("inbox.not_released", reason=str(error))
 
@@ -385,7 +334,7 @@ class Inbox:
         reply = make_reply(job.delivery, body, job_key=job.key, namespace=self._settings.namespace, attempts=attempts)
         on_settled = None
         if isinstance(settlement, DeadLetter) and job.key is not None:
-            ticket = _ticket(job, job.key)
+            ticket = ticket_of(job, job.key)
 
             async def on_settled() -> None:
                 await steadily(lambda: self._store.mark_settled(ticket))
@@ -403,34 +352,7 @@ def report_bug(error: Exception, *, command: str) -> InternalError:
     return InternalError("internal error; the worker's log has the details")
 
 
-def _ticket(job: Job, key: str) -> Ticket:
-    program_id = job.args.get("program_id")
-    return Ticket(
-        job_key=key,
-        body_hash=job.body_hash,
-        generation=job.delivery.trail.generation,
-        program_id=program_id if isinstance(program_id, str) else None,
-    )
-
-
 def _attempts_told(reply: bytes) -> int:
     """Return the attempts that a stored reply names: its header must not say anything else."""
     body = json.loads(reply)
     return int((body.get("result") or body.get("error_detail") or {}).get("attempts") or 0)
-
-
-def _spent(standing: Standing) -> Spent:
-    meter = standing.meter
-    return Spent(lm_calls=meter.calls_now, cost_usd=None if meter.is_unpriced else meter.cost_now)
-
-
-def _meter(claim: Claim | None, settings: Settings, *, deadline_ms: int | None) -> Meter:
-    if claim is None:
-        return Meter(max_calls=settings.max_lm_calls, deadline_ms=deadline_ms)
-    return Meter(
-        max_calls=settings.max_lm_calls,
-        deadline_ms=deadline_ms,
-        calls_before=claim.lm_calls,
-        cost_before=claim.cost_usd or 0.0,
-        is_unpriced=claim.unpriced_lm_calls > 0,
-    )

@@ -122,7 +122,7 @@ class CountedLM(dspy.LM):
     def _failed(self, error: Exception, meter: Meter) -> Exception:
         """Count a failed call, and return the error as the wire names it."""
         wrapped = self._translate(error)
-        if isinstance(wrapped, LMTimeoutError):
+        if _may_be_billed(error):
             meter.abandoned()
         LM_CALLS.labels(self.alias, wrapped.code).inc()
         return wrapped
@@ -157,10 +157,15 @@ def translate(error: Exception, *, alias: str, reason: str) -> WorkerError:
     raise error
 
 
-def not_configured(problem: str) -> LMNotConfiguredError:
-    """Return the fixed error string of the contract, with what is really missing as its problem."""
+def not_configured(problem: str, *, pointer: str = "") -> LMNotConfiguredError:
+    """Return the fixed error string of the contract, with what is really missing as its problem.
+
+    Args:
+        problem: What is missing.
+        pointer: JSON pointer to where the job named the alias; empty where it did not.
+    """
     error = LMNotConfiguredError()
-    error.problems = (Problem("/options/lm", problem),)
+    error.problems = (Problem(pointer, problem),)
     return error
 
 
@@ -193,8 +198,12 @@ class LMs:
         """Alias → model string, for logs and statistics."""
         return {alias: profile.model for alias, profile in self._profiles.items()}
 
-    def get(self, alias: str) -> CountedLM:
+    def get(self, alias: str, *, pointer: str = "") -> CountedLM:
         """Return the LM of an alias.
+
+        Args:
+            alias: As configured.
+            pointer: JSON pointer to where the job named it, for the error.
 
         Raises:
             LMNotConfiguredError: No such alias, or its profile cannot be used.
@@ -204,7 +213,7 @@ class LMs:
             profile = self._profiles.get(alias)
             if profile is None:
                 known = ", ".join(sorted(self._profiles))
-                raise not_configured(f"no alias '{alias[:64]}'; this worker knows {known}")
+                raise not_configured(f"no alias '{alias[:64]}'; this worker knows {known}", pointer=pointer)
             lm = self._made[alias] = self._make(alias, profile)
         return lm
 
@@ -282,6 +291,15 @@ class _CountingCache(Cache):
 def _mask(text: str, secret: str | None) -> str:
     """Mask the key, then cut: the other way round, a part of it could be left at the end."""
     return (text.replace(secret, "***") if secret else text)[:_MAX_REASON]
+
+
+def _may_be_billed(error: Exception) -> bool:
+    """Tell whether a failed call may be paid for: it was sent, and no status says that it was refused."""
+    status = getattr(error, "status", None)
+    if status is not None and status >= 400:
+        return False
+    is_never_sent = isinstance(error, dspy_errors.LMConfigurationError | dspy_errors.LMUnsupportedFeatureError)
+    return not is_never_sent and "connect" not in str(error).lower()
 
 
 def _is_cut(response: Any) -> bool:

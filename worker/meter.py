@@ -24,6 +24,7 @@ class Meter:
         deadline_ms: Unix milliseconds after which no further call is begun, or None.
         max_cost_usd: What the job may cost, over all its deliveries, in US dollars; None for no bound.
         calls_before: LM calls of earlier deliveries.
+        calls_lost: Calls that a worker may have made before it died; they count against the budget only.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.
         calls_now: LM calls of this delivery.
@@ -38,6 +39,7 @@ class Meter:
     deadline_ms: int | None = None
     max_cost_usd: float | None = None
     calls_before: int = 0
+    calls_lost: int = 0
     cost_before: float = 0.0
     is_unpriced: bool = False
     calls_now: int = 0
@@ -76,7 +78,7 @@ class Meter:
     @property
     def exhausted(self) -> str | None:
         """Which budget is used up, as a sentence, or None."""
-        if self.calls >= self.max_calls:
+        if self.calls + self.calls_lost >= self.max_calls:
             return f"the job may make {self.max_calls} LM calls and has made them"
         if self.max_cost_usd is None:
             return None

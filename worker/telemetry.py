@@ -16,7 +16,7 @@ dspex_lm_seconds                      histogram lm                          time
 dspex_lm_tokens_total                 counter   lm, kind                    tokens; ``kind`` is prompt or completion
 dspex_repairs_total                   counter   lm                          invalid answers that were asked for again
 dspex_programs_created_total          counter   type                        programs made: dynamic, legacy, fallback
-dspex_program_runs_total              counter   type                        runs by program type, same values
+dspex_program_runs_total              counter   type, result                runs by program type; ``result`` is ok or error
 dspex_cache_total                     counter   cache, result               look-ups: signature or program, hit or miss
 dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, elsewhere, conflict
 ===================================== ========= =========================== ==========================================
@@ -48,7 +48,7 @@ LM_SECONDS = Histogram("dspex_lm_seconds", "Time of one LM call", ["lm"], bucket
 LM_TOKENS = Counter("dspex_lm_tokens_total", "Tokens of LM calls", ["lm", "kind"])
 REPAIRS = Counter("dspex_repairs_total", "Invalid answers that were asked for again", ["lm"])
 PROGRAMS_CREATED = Counter("dspex_programs_created_total", "Programs made", ["type"])
-PROGRAM_RUNS = Counter("dspex_program_runs_total", "Runs by program type", ["type"])
+PROGRAM_RUNS = Counter("dspex_program_runs_total", "Runs by program type", ["type", "result"])
 CACHE = Counter("dspex_cache_total", "Cache look-ups", ["cache", "result"])
 CLAIMS = Counter("dspex_claims_total", "Inbox claims", ["verdict"])
 

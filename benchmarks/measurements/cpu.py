@@ -5,6 +5,7 @@ All four are taken in turn, round by round, so that what else the machine does f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import partial
 
 from benchmarks.figures import Figure, at_most, median, spread
@@ -20,7 +21,9 @@ async def measure(stage: Stage) -> list[Figure]:
     """Alternate bare calls and jobs; ratios are taken within a round, and the median of them is the figure."""
     async with stage.bare() as bare, stage.workers(1, concurrency=32) as running:
         rounds = [
-            await _measure_round(stage, f"round {number}/{ROUNDS}", bare=bare, worker=running[0])
+            await _measure_round(
+                stage, f"round {number}/{ROUNDS}", bare=bare, worker=running[0], programs=_order(number)
+            )
             for number in range(1, ROUNDS + 1)
         ]
     to_bare = [one["label"] / one["bare"] for one in rounds]
@@ -37,11 +40,19 @@ async def measure(stage: Stage) -> list[Figure]:
     return figures + [_absolute(rounds, key) for key in ("bare", "label", "reply", "legacy")]
 
 
-async def _measure_round(stage: Stage, title: str, *, bare: Child, worker: Child) -> dict[str, float]:
+def _order(number: int) -> tuple[str, ...]:
+    """Return the programs in another order every other round, so that none is always measured after the same one."""
+    programs = ("label", "reply", "legacy")
+    return programs if number % 2 else programs[::-1]
+
+
+async def _measure_round(
+    stage: Stage, title: str, *, bare: Child, worker: Child, programs: Iterable[str]
+) -> dict[str, float]:
     """Return what was measured → CPU per job in milliseconds."""
     calls = await stage.call_bare(f"{title}: bare DSPy", bare, calls=JOBS)
     cpu = {"bare": calls.cpu_ms}
-    for program in ("label", "reply", "legacy"):
+    for program in programs:
         make_args = partial(execute_args, program)
         run = await stage.execute(f"{title}: jobs of '{program}'", make_args, jobs=JOBS, measured=[worker])
         cpu[program] = run.cpu_ms

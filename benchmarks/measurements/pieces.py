@@ -22,7 +22,7 @@ async def measure(stage: Stage) -> list[Figure]:
 async def _measure_inside(stage: Stage) -> list[Figure]:
     numbers: dict[str, dict[str, float]] = {}
     async with stage.module("inside", str(stage.folder)) as inside:
-        for part in ("cold", "hit", "validation", "store"):
+        for part in ("cold", "hit", "validation", "kinds", "store"):
             with stage.progress.bar(part, total=1) as advance:
                 numbers[part] = json.loads(await inside.ask(part))
                 advance()
@@ -31,6 +31,7 @@ async def _measure_inside(stage: Stage) -> list[Figure]:
         _cold(numbers["cold"]),
         *_hits(numbers["hit"]),
         *_validation(numbers["validation"]),
+        _kinds(numbers["kinds"]),
         Figure(
             "store: CPU per claim and finish",
             store["cpu_ms"],
@@ -84,6 +85,16 @@ def _validation(validation: dict[str, float]) -> list[Figure]:
         )
         for side, what in (("inputs", "JSON values of all types"), ("outputs", "read from a model's text"))
     ]
+
+
+def _kinds(kinds: dict[str, float]) -> Figure:
+    return Figure(
+        "dynamic ÷ legacy Q&A, without the broker",
+        kinds["ratio"],
+        bound=at_most(1.05),
+        note=f"CPU, best of blocks: {kinds['dynamic_ms']:.2f} and {kinds['legacy_ms']:.2f} ms a job, offline LM",
+        details=kinds,
+    )
 
 
 async def _measure_amqp(stage: Stage) -> Figure:

@@ -25,6 +25,7 @@ async def test_the_demo_answers_every_job_and_leaves_nothing_behind(amqp_url: st
     assert process.returncode == 0, printed
     assert "201 of 201 jobs answered and valid" in printed
     assert "Killed worker-" in printed
+    assert "What to type next" in printed
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 
 

@@ -71,12 +71,13 @@ class Reader:
                 raise AssertionError(f"nobody can run {block}")
 
     async def _type(self, text: str) -> str:
-        """Run Python as ``python -m asyncio`` does: ``await`` may stand alone, and names stay."""
-        code = compile(text, PAGE, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        """Run Python as ``python -m asyncio`` does: ``await`` may stand alone, bare values are echoed, names stay."""
         with contextlib.redirect_stdout(io.StringIO()) as printed:
-            waiting = eval(code, self._names)
-            if waiting is not None:
-                await waiting
+            for statement in ast.parse(text).body:
+                typed = ast.Interactive([statement])
+                waiting = eval(compile(typed, PAGE, "single", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT), self._names)
+                if waiting is not None:
+                    await waiting
         return printed.getvalue()
 
     async def _enter(self, text: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 import aio_pika
 import pytest
 from local_services import PostgresServer, RabbitNode, temporary_folder
+from yarl import URL
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = [sys.executable, str(ROOT / "deploy/local_services.py")]
@@ -132,3 +133,36 @@ def test_private_services_survive_their_own_kill():
         vhosts = node.ctl("list_vhosts").split()
 
     assert {"/", "kept"} <= set(vhosts)
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (
+            "amqp://bob:s3cret@127.0.0.1:1/",
+            "The broker amqp://bob:***@127.0.0.1:1/ (DSPEX_AMQP_URL) cannot be reached: ",
+        ),
+        ("localhost", "DSPEX_AMQP_URL is not a broker's URL: "),
+    ],
+)
+def test_a_broker_of_yours_that_is_away_is_one_sentence(url, expected):
+    """Which broker and what to do; nothing is started, and nothing is said to be ready or left."""
+    environment = _without_services() | {"DSPEX_AMQP_URL": url}
+    done = subprocess.run([*SERVICES, "--", "true"], capture_output=True, text=True, env=environment, timeout=50)
+
+    assert done.stderr.startswith(f"Error: {expected}")
+    assert "unset it" in done.stderr
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (1, 1, "")
+
+
+async def test_a_refused_login_is_told_before_anything_starts(amqp_url):
+    """A wrong password is not a broker that is away."""
+    url = str(URL(amqp_url).with_password("wr0ng"))
+    environment = _without_services() | {"DSPEX_AMQP_URL": url}
+    done = await asyncio.to_thread(
+        subprocess.run, [*SERVICES, "--", "true"], capture_output=True, text=True, env=environment, timeout=50
+    )
+
+    assert "(DSPEX_AMQP_URL) refuses the connection: " in done.stderr
+    assert "wr0ng" not in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)

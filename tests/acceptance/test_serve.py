@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import socket
@@ -55,6 +56,27 @@ async def worker(environment: dict[str, str]) -> AsyncIterator[WorkerProcess]:
     await process.start()
     yield process
     await process.kill()
+
+
+@contextlib.asynccontextmanager
+async def forwarding(port: int, *, to: yarl.URL) -> AsyncIterator[None]:
+    """Forward a port of this machine to a broker."""
+
+    async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65_536):
+                target.write(data)
+                await target.drain()
+        target.close()
+
+    async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        broker_reader, broker_writer = await asyncio.open_connection(to.host, to.port)
+        await asyncio.gather(copy(reader, broker_writer), copy(broker_reader, writer))
+
+    server = await asyncio.start_server(forward, "127.0.0.1", port)
+    yield
+    server.close()
+    await server.wait_closed()
 
 
 def ask(text: str) -> dict[str, Any]:
@@ -172,6 +194,21 @@ async def test_a_signal_ends_a_start_that_waits_for_its_broker(environment: dict
     worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
     await worker.start(until="cannot reach the broker")
     code = await worker.stop()
+
+    assert code == 0
+
+
+async def test_a_broker_that_comes_back_is_said_once(environment: dict[str, str], amqp_url: str) -> None:
+    """The log ends on what holds now, not on a warning."""
+    port = free_port()
+    broker = yarl.URL(amqp_url)
+    worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": str(broker.with_host("127.0.0.1").with_port(port))})
+    await worker.start(until="cannot reach the broker")
+    async with forwarding(port, to=broker):
+        await worker.logged("worker.ready")
+        code = await worker.stop()
+
+    assert worker.log.count("the broker is back") == 1
 
     assert code == 0
 

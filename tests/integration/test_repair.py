@@ -186,9 +186,34 @@ async def test_no_second_call_is_made_for_a_caller_that_has_stopped_to_wait(
         return await saying("hello")(prompt, call)
 
     lm_stub.behaviour = fail_after_the_deadline
-    deadline_ms = int(time.time() * 1_000) + 500
-    async with start_worker():
+    async with start_worker(lm_timeout_seconds="4"):
+        deadline_ms = int(time.time() * 1_000) + 2_000
         reply = await caller.call("execute", execute(), message_id="m1", headers={"x-dspex-deadline": deadline_ms})
 
     assert reply["error_detail"]["code"] == "output_invalid"
+    assert lm_stub.calls == 1
+
+
+async def test_calls_of_a_job_without_a_row_count_too(
+    start_worker: StartWorker, caller: Caller, lm_stub: LMStub
+) -> None:
+    """Its message carries the attempts; a budget of one call is one call."""
+    lm_stub.behaviour = failing(429)
+    async with start_worker():
+        await caller.publish("execute", execute(options={"max_lm_calls": 1}), correlation_id=None)
+        letter = await caller.dead_letter("execute")
+
+    assert letter.headers["x-dspex-code"] == "budget_exceeded"
+    assert lm_stub.calls == 1
+
+
+async def test_the_quick_retry_respects_a_provider_that_asks_to_wait(
+    start_worker: StartWorker, caller: Caller, lm_stub: LMStub
+) -> None:
+    """A 503 with Retry-After goes to the ladder at once."""
+    lm_stub.behaviour = failing(503, headers={"Retry-After": "60"})
+    async with start_worker():
+        reply = await caller.call("execute", execute(), message_id="m1")
+
+    assert reply["error_detail"]["code"] == "lm_unavailable"
     assert lm_stub.calls == 1

@@ -17,7 +17,7 @@ from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, chat_text, completion, failing
 from worker.amqp.connection import connect
 from worker.amqp.shortstr import Unreadable
-from worker.client import Client
+from worker.client import Client, ReplyError
 
 DEFINITION = {
     "name": "Elixir.MyApp.Extraction",
@@ -244,3 +244,24 @@ async def test_nothing_is_paid_twice_over_redelivery_and_retries(
     assert reply["result"]["usage"]["lm_calls"] == lm_stub.calls == 3
     assert reply["result"]["usage"]["cost_usd"] > 0
     assert reply["result"]["attempts"] == 2
+
+
+async def test_the_python_client_cancels_and_asks_for_kept_results(
+    start_worker: StartWorker, caller: Caller, amqp_url: str, lm_stub: LMStub
+) -> None:
+    """By message id, whoever sent the job."""
+    async with start_worker(), Client(amqp_url, namespace=caller.namespace) as client:
+        await client.predict(DEFINITION, {"text": "x"}, message_id="done")
+        kept = await client.get_result("done")
+        unknown = await client.get_result("never seen")
+        too_late = await client.cancel("done")
+        cancelled = await client.cancel("not sent yet")
+        with pytest.raises(ReplyError) as refused:
+            await client.predict(DEFINITION, {"text": "x"}, message_id="not sent yet")
+
+    assert kept is not None
+    assert kept.outputs == OUTPUTS
+    assert unknown is None
+    assert (too_late, cancelled) == ("too_late", "cancelled")
+    assert refused.value.code == "cancelled"
+    assert lm_stub.calls == 1

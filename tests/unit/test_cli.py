@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 import typer
+from aiormq.exceptions import ProbableAuthenticationError
 from child_processes import free_port
 from typer.testing import CliRunner
 
@@ -228,6 +229,26 @@ def test_call_exits_with_1_on_an_error_reply(runner, client, monkeypatch):
     assert (done.exit_code, json.loads(done.stdout)) == (1, FAILURE)
 
 
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        ({"fallback_used": False, "fallback_reason": None}, ""),
+        (
+            {"fallback_used": True, "fallback_reason": "unknown_type: Field a:\nunknown"},
+            "Fallback: `question -> answer` takes the place of the signature (unknown_type: Field a: unknown)\n",
+        ),
+    ],
+)
+def test_call_says_in_one_line_that_a_fallback_was_used(runner, client, monkeypatch, result, expected):
+    """On stderr: stdout stays JSON."""
+    reply = {**SUCCESS, "result": result}
+    monkeypatch.setattr(client, "answer", reply)
+    done = runner.invoke(app, ["call", "execute_program"])
+
+    assert json.loads(done.stdout) == reply
+    assert (done.exit_code, done.stderr) == (0, expected)
+
+
 def test_call_exits_with_2_when_nobody_consumes(runner, client, monkeypatch):
     """Said on stderr; stdout stays empty for the machine that reads it."""
     monkeypatch.setattr(client, "answer", NoWorkerError("No worker consumes dspex.control"))
@@ -236,14 +257,40 @@ def test_call_exits_with_2_when_nobody_consumes(runner, client, monkeypatch):
     assert (done.exit_code, done.stdout, done.stderr) == (2, "", "No worker consumes dspex.control\n")
 
 
-@pytest.mark.parametrize("command", [["call", "ping"], ["dead", "list"]])
+@pytest.mark.parametrize("command", [["call", "ping"], ["dead", "list"], ["flags"], ["schema", "a"], ["demo"]])
 def test_a_broker_that_is_away_is_one_line_on_stderr(runner, monkeypatch, command):
-    """No traceback; the exit code says that nobody answers."""
-    monkeypatch.setenv("DSPEX_AMQP_URL", f"amqp://guest:guest@127.0.0.1:{free_port()}/")
+    """Which broker, without its password, and what to look at; the exit code says that nobody answers."""
+    port = free_port()
+    monkeypatch.setenv("DSPEX_AMQP_URL", f"amqp://guest:s3cret@127.0.0.1:{port}/")
     done = runner.invoke(app, command)
 
-    assert done.stderr.startswith("The broker of DSPEX_AMQP_URL cannot be reached")
+    assert done.stderr.startswith(f"The broker amqp://guest:***@127.0.0.1:{port}/ (DSPEX_AMQP_URL) cannot be reached: ")
+    assert done.stderr.endswith(". Is it running?\n")
     assert (done.exit_code, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (TimeoutError(), "cannot be reached: no answer in time. Is it running?"),
+        (ConnectionError("gone."), "cannot be reached: gone. Is it running?"),
+        (
+            ProbableAuthenticationError("Login was refused"),
+            "refuses the connection: Login was refused. Are user, password and vhost right?",
+        ),
+    ],
+)
+def test_what_the_broker_did_decides_what_is_asked(capsys, error, expected):
+    """Silence, a loss and a refused login are not the same trouble."""
+
+    async def connect() -> None:
+        raise error
+
+    with pytest.raises(typer.Exit) as caught:
+        run(connect(), amqp_url="amqp://a:b@127.0.0.1/")
+
+    assert caught.value.exit_code == 2
+    assert capsys.readouterr().err == f"The broker amqp://a:***@127.0.0.1/ (DSPEX_AMQP_URL) {expected}\n"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("{", "is not JSON"), ("[1]", "must be a JSON object")])
@@ -275,8 +322,17 @@ def test_a_dead_letter_queue_is_named_in_short_or_in_full(queue):
 @pytest.mark.parametrize("queue", ["", "orders", "dspex.execute", "orders.delay.1000"])
 def test_a_queue_that_holds_no_dead_letters_is_refused(queue):
     """Nothing is replayed from a queue that was not meant."""
-    with pytest.raises(typer.BadParameter, match="create, execute, control"):
+    with pytest.raises(typer.BadParameter, match=r"create, execute, control, or .* orders\.execute\.dead"):
         read_lane(queue, namespace="orders")
+
+
+@pytest.mark.parametrize("url", ["localhost", "http://127.0.0.1:15672/"])
+def test_the_demo_refuses_a_url_that_is_no_brokers(runner, monkeypatch, url):
+    """By the setting's name."""
+    monkeypatch.setenv("DSPEX_AMQP_URL", url)
+    done = runner.invoke(app, ["demo"])
+
+    assert (done.exit_code, done.stderr) == (2, "DSPEX_AMQP_URL: must begin with amqp:// or amqps://\n")
 
 
 def test_ctrl_c_is_quiet():

@@ -244,6 +244,28 @@ def check_request(job: Job) -> None:
         assert read_args(models[job.command], job.args)[1] == []
 
 
+def test_no_two_pages_create_the_same_program() -> None:
+    """Who follows one page after the other on the same workers never meets `program_exists`."""
+    created = {page: created_programs(page) for page in PAGES}
+    everything = [name for names in created.values() for name in names]
+
+    assert {"hello", "greeting", "topic", "sentiment", "review"} <= set(everything)
+    assert len(set(everything)) == len(everything), created
+
+
+def created_programs(page: str) -> set[str]:
+    """Return the ids of the programs that a page's examples create, in JSON, in Python and in a shell."""
+    python = "\n".join(blocks(page, "python"))
+    shell = "\n".join(blocks(page, "sh"))
+    arguments = [json.loads(text) for text in re.findall("call create_program --args '(.*)'", shell)]
+    messages = [json.loads(block) for block in blocks(page, "json")]
+    arguments += [each["args"] for each in messages if each.get("command") == "create_program"]
+    return {
+        *re.findall(r'create_program\(.*\bid="([^"]+)"', python),
+        *(each["id"] for each in arguments if "id" in each),
+    }
+
+
 @pytest.mark.parametrize("page", PAGES)
 async def test_each_reply_shown_is_what_a_worker_answers(page: str, tmp_path: Path) -> None:
     """The requests of a page, sent in their order to a worker with the offline LM, are answered as the page shows."""

@@ -74,3 +74,10 @@ def test_flags_are_written_as_they_are_set() -> None:
     shown = Flags("force_off", 7).to_json()
 
     assert shown == {name: type(value)(read_flag(name, value)[1]) for name, value in shown.items()}
+
+
+def test_a_flag_that_a_newer_version_set_does_not_stop_this_one() -> None:
+    """The start value holds."""
+    flags = Flags.of(make_settings(), {"dynamic_signatures": "sometimes", "dynamic_signatures_rollout": "half"})
+
+    assert flags == Flags.of(make_settings(), {})

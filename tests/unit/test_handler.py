@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from tests.support.left_hand import SENTIMENT, LeftHand, make_delivery, make_settings, open_left_hand, reply_of
 from worker import errors, handler
 from worker.errors import InternalError, ProgramExistsError, WorkerError
-from worker.inbox import Standing
 from worker.message import (
     LANES,
     Ack,
@@ -31,6 +30,7 @@ from worker.message import (
     Settlement,
     Trail,
 )
+from worker.standing import Standing
 from worker.store import StoredOutcome
 
 MIB = 1024 * 1024

@@ -27,8 +27,9 @@ from worker.errors import (
     ProgramNotFoundError,
     WorkerError,
 )
-from worker.inbox import UNPROTECTED_WARNING, Inbox, Run, Standing
+from worker.inbox import Inbox, Run
 from worker.message import Ack, AckIfReplied, DeadLetter, Delay, Job, Outcome, Trail
+from worker.standing import UNPROTECTED_WARNING, Standing
 from worker.store import Holding, Spent, Store, StoredOutcome, StoreUnavailableError, Ticket, Verdict, steadily
 
 DAY_MS = 86_400_000

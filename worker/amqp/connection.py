@@ -30,10 +30,21 @@ from worker.amqp.errors import ConnectionLostError
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 15.0
 RPC_SECONDS = 10.0
+_LOGGED_EVERY = 16
 # What aiormq raises when the other side is gone or does not answer.
 LOSSES = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, EOFError)
 
 _log = structlog.get_logger(__name__)
+
+
+class _Connection(aio_pika.Connection):
+    async def connect(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aio-pika's own signature
+        try:
+            await super().connect(timeout)
+        except BaseException:
+            # Else the garbage collector closes it, in whatever thread it runs, and warns on stderr.
+            await self.close()
+            raise
 
 
 async def connect(url: str, *, name: str) -> AbstractConnection:
@@ -55,7 +66,9 @@ async def connect(url: str, *, name: str) -> AbstractConnection:
     if "heartbeat" not in address.query:
         address = address.update_query(heartbeat=str(HEARTBEAT_SECONDS))
     properties: FieldTable = {"connection_name": name, "product": "dspex-worker"}
-    return await aio_pika.connect(address, client_properties=properties, timeout=CONNECT_SECONDS)
+    return await aio_pika.connect(
+        address, client_properties=properties, timeout=CONNECT_SECONDS, connection_class=_Connection
+    )
 
 
 def user_of(url: str) -> str:
@@ -67,6 +80,13 @@ def mask_url(url: str) -> str:
     """Return a URL that may be logged: without its password."""
     address = URL(url)
     return str(address.with_password("***") if address.password else address)
+
+
+def is_worth_a_line(attempt: int) -> bool:
+    """Tell whether a failed attempt to connect is logged: 1, 2, 4, 8, 16, then every 16th, about twice a minute."""
+    if attempt < _LOGGED_EVERY:
+        return attempt & (attempt - 1) == 0
+    return attempt % _LOGGED_EVERY == 0
 
 
 def is_open(connection: AbstractConnection) -> bool:
@@ -162,7 +182,8 @@ class Link:
     """A connection that is opened again whenever it is needed and lost.
 
     Attempt *n* waits U(0, min(4, 0.25 · 2**n)) seconds, for ever: a broker that is away is no reason for a worker to
-    end, and many workers must not come back at the same moment.
+    end, and many workers must not come back at the same moment. What the log says of it: the attempts of
+    `is_worth_a_line`, and once that the broker is back.
     """
 
     def __init__(self, url: str, *, name: str) -> None:
@@ -200,7 +221,11 @@ class Link:
             wait=wait_random_exponential(multiplier=0.25, max=4),
             before_sleep=self._report,
         )
-        return await retrying(self._connect_once)
+        connection: AbstractConnection = await retrying(self._connect_once)
+        attempts = retrying.statistics["attempt_number"]
+        if attempts > 1:
+            _log.info("the broker is back", broker=mask_url(self._url), attempts=attempts)
+        return connection
 
     async def _connect_once(self) -> AbstractConnection:
         with losses():
@@ -213,6 +238,8 @@ class Link:
                 await connection.close()
 
     def _report(self, state: RetryCallState) -> None:
+        if not is_worth_a_line(state.attempt_number):
+            return
         error = state.outcome.exception() if state.outcome else None
         _log.warning(
             "cannot reach the broker, trying again",

@@ -35,6 +35,8 @@ from worker.message import Delay, Letter, Reply
 from worker.settings import Settings
 
 CONFIRM_SECONDS = 30.0
+# RabbitMQ 4 closes the channel at 16 MiB, 3.10 at 128 MiB, and would do so again at every repetition.
+MAX_REPLY_BYTES = 15 * 1024 * 1024
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 REFUSED_REPLY_ATTEMPTS = 3
 
@@ -96,6 +98,9 @@ class Publisher:
         RabbitMQ returns a mandatory message to a direct reply-to address although it delivers it, so those are
         published without, and count as taken.
         """
+        if len(reply.body) > MAX_REPLY_BYTES:
+            _log.error("a reply is too large to send", reply_to=reply.reply_to, size=len(reply.body))
+            return False
         parcel = Parcel(
             exchange="",
             routing_key=reply.reply_to,

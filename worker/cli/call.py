@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -37,17 +38,27 @@ def call(
     settings = load_settings()
     from worker.client import Client, ClientError
 
+    url = settings.amqp_url.get_secret_value()
+
     async def ask() -> dict[str, Any]:
-        url = settings.amqp_url.get_secret_value()
         async with Client(url, namespace=settings.namespace, timeout=timeout) as client:
             return await client.ask(command, document, queue=queue, message_id=message_id)
 
     try:
-        reply = run(ask())
+        reply = run(ask(), amqp_url=url)
     except ClientError as error:
         raise stop(str(error), code=EXIT_NOBODY) from None
     print_json(reply)
+    _tell_fallback(reply)
     raise typer.Exit(0 if reply["success"] else EXIT_ERROR)
+
+
+def _tell_fallback(reply: Mapping[str, Any]) -> None:
+    """Say on stderr what is easily missed in a long reply: the answer is not of the declared signature."""
+    result = reply.get("result")
+    if isinstance(result, dict) and result.get("fallback_used") is True:
+        reason = " ".join(str(result.get("fallback_reason")).split())
+        typer.echo(f"Fallback: `question -> answer` takes the place of the signature ({reason})", err=True)
 
 
 def _read(text: str) -> dict[str, Any]:

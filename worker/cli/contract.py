@@ -68,14 +68,14 @@ def asyncapi(
 def _with_client(ask: Callable[[Client], Coroutine[Any, Any, T]], *, settings: Settings, timeout: float) -> T:
     from worker.client import Client, ClientError, ReplyError
 
+    url = settings.amqp_url.get_secret_value()
+
     async def connected() -> T:
-        async with Client(
-            settings.amqp_url.get_secret_value(), namespace=settings.namespace, timeout=timeout
-        ) as client:
+        async with Client(url, namespace=settings.namespace, timeout=timeout) as client:
             return await ask(client)
 
     try:
-        return run(connected())
+        return run(connected(), amqp_url=url)
     except ReplyError as error:
         raise stop(str(error), code=EXIT_ERROR) from None
     except ClientError as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from worker.cli.printing import print_json, print_table
-from worker.cli.running import EXIT_ERROR, load_settings, run, stop
+from worker.cli.running import EXIT_ERROR, EXIT_NOBODY, describe_broker_trouble, load_settings, run, stop
 
 if TYPE_CHECKING:
     from aio_pika.abc import AbstractConnection
@@ -115,7 +115,10 @@ def read_lane(queue: str, *, namespace: str) -> Lane:
     for lane in LANES:
         if name == lane:
             return lane
-    raise typer.BadParameter(f"must be one of {', '.join(LANES)}", param_hint="QUEUE")
+    raise typer.BadParameter(
+        f"must be {', '.join(LANES)}, or a queue's full name, such as {namespace}.execute or {namespace}.execute.dead",
+        param_hint="QUEUE",
+    )
 
 
 def _counts(report: ReplayReport) -> Iterator[dict[str, Any]]:
@@ -134,14 +137,18 @@ def _print_report(report: ReplayReport) -> None:
 
 def _on_broker(settings: Settings, step: Callable[[AbstractConnection, Topology], Coroutine[Any, Any, T]]) -> T:
     """Run one step on a connection of its own; what the broker refuses is printed."""
-    from worker.amqp.errors import BrokerError
+    from worker.amqp.errors import BrokerError, ConnectionLostError
+
+    url = settings.amqp_url.get_secret_value()
 
     async def connected() -> T:
         async with _connection(settings) as connection:
             return await step(connection, _topology(settings))
 
     try:
-        return run(connected())
+        return run(connected(), amqp_url=url)
+    except ConnectionLostError as error:
+        raise stop(describe_broker_trouble(url, error), code=EXIT_NOBODY) from None
     except BrokerError as error:
         raise stop(str(error), code=EXIT_ERROR) from None
 

@@ -8,6 +8,8 @@ import typer
 
 from worker.cli.running import EXIT_SETTINGS, run, stop
 
+_SCHEMES = ("amqp://", "amqps://")
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -22,6 +24,8 @@ def demo() -> None:
     amqp_url = os.environ.get("DSPEX_AMQP_URL")
     if not amqp_url:
         raise stop("Set DSPEX_AMQP_URL, or run `make demo`, which starts a broker of its own.", code=EXIT_SETTINGS)
+    if not amqp_url.startswith(_SCHEMES):
+        raise stop(f"DSPEX_AMQP_URL: must begin with {' or '.join(_SCHEMES)}", code=EXIT_SETTINGS)
     from worker.demo import show
 
-    raise typer.Exit(run(show(amqp_url)))
+    raise typer.Exit(run(show(amqp_url), amqp_url=amqp_url))

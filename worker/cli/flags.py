@@ -63,13 +63,14 @@ def _ask(command: str, args: dict[str, Any], *, timeout: float) -> dict[str, Any
     settings = load_settings()
     from worker.client import Client, ClientError
 
+    url = settings.amqp_url.get_secret_value()
+
     async def ask() -> dict[str, Any]:
-        url = settings.amqp_url.get_secret_value()
         async with Client(url, namespace=settings.namespace, timeout=timeout) as client:
             return await client.ask(command, args)
 
     try:
-        reply = run(ask())
+        reply = run(ask(), amqp_url=url)
     except ClientError as error:
         raise stop(str(error), code=EXIT_NOBODY) from None
     if not reply["success"]:

@@ -21,16 +21,25 @@ EXIT_INTERRUPTED = 130
 T = TypeVar("T")
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
+def run(
+    coroutine: Coroutine[Any, Any, T],
+    *,
+    amqp_url: str | None = None,
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run a coroutine to its end; Ctrl-C and a broker that is away end the command without a traceback.
 
     Args:
         coroutine: What to run.
+        amqp_url: The broker that it connects to, once; None where it sees to lost connections itself.
         loop_factory: Makes the event loop; asyncio's own by default.
+
+    Raises:
+        typer.Exit: The broker cannot be reached or refuses, or Ctrl-C.
     """
     # What matters of its chatter reaches us as exceptions.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-    with _quiet(), asyncio.Runner(loop_factory=loop_factory) as runner:
+    with _quiet(amqp_url), asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(coroutine)
 
 
@@ -51,10 +60,30 @@ def stop(message: str, *, code: int) -> typer.Exit:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet(amqp_url: str | None) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, asyncio.CancelledError):
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    except ConnectionError as error:
-        raise stop(f"The broker of DSPEX_AMQP_URL cannot be reached: {error}", code=EXIT_NOBODY) from None
+    except OSError as error:
+        if amqp_url is None or not _is_of_connecting(error):
+            raise
+        raise stop(describe_broker_trouble(amqp_url, error), code=EXIT_NOBODY) from None
+
+
+def describe_broker_trouble(amqp_url: str, error: Exception) -> str:
+    """Say in one line which broker it is about, what is wrong, and what to look at; the password is left out."""
+    from aiormq.exceptions import AuthenticationError, ConnectionClosed, ProbableAuthenticationError
+
+    from worker.amqp.connection import mask_url
+
+    reason = str(error.__cause__ or error).strip().rstrip(".") or "no answer in time"
+    broker = f"The broker {mask_url(amqp_url)} (DSPEX_AMQP_URL)"
+    if isinstance(error, (AuthenticationError, ProbableAuthenticationError, ConnectionClosed)):
+        return f"{broker} refuses the connection: {reason}. Are user, password and vhost right?"
+    return f"{broker} cannot be reached: {reason}. Is it running?"
+
+
+def _is_of_connecting(error: OSError) -> bool:
+    # A reply that does not come in time is a TimeoutError too, of a class of the client's own.
+    return isinstance(error, ConnectionError) or type(error) is TimeoutError

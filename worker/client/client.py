@@ -144,6 +144,29 @@ class Client:
         }
         return Result.of(await self.call("execute_program", args, timeout=timeout, message_id=message_id))
 
+    async def cancel(self, message_id: str, *, timeout: float | None = None) -> str:
+        """Cancel a job by its message id, queued or running, and return what became of the wish.
+
+        Returns:
+            ``cancelled``; ``already_cancelled``; or ``too_late``: the job is done, and `get_result` has its reply.
+
+        Raises:
+            NoWorkerError: Nobody consumes the queue.
+            ReplyTimeoutError: No reply in time.
+        """
+        return str((await self.call("cancel", {"message_id": message_id}, timeout=timeout))["status"])
+
+    async def get_result(self, message_id: str, *, timeout: float | None = None) -> Result | None:
+        """Return the kept result of a job by its message id; None where none is kept, or not yet.
+
+        Raises:
+            ReplyError: The job ended in an error.
+            NoWorkerError: Nobody consumes the queue.
+            ReplyTimeoutError: No reply in time.
+        """
+        kept = (await self.call("get_result", {"message_id": message_id}, timeout=timeout))["reply"]
+        return None if kept is None else Result.of(check_reply(kept))
+
     async def call(
         self,
         command: str,

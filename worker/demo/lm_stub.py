@@ -10,8 +10,9 @@ from typing import Any
 
 
 class LMStub:
-    """Answer every chat completion with the same fields.
+    """Answer every chat completion with the same fields, written as the request asks for them.
 
+    A request with a ``response_format`` gets JSON, any other one ``[[ ## name ## ]]`` sections.
     The port is bound from the start, so that nobody else takes it, and refuses connections until `open`.
 
     Args:
@@ -19,7 +20,9 @@ class LMStub:
     """
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
-        self._answer = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items())
+        sections = [f"[[ ## {name} ## ]]\n{value}" for name, value in fields.items()]
+        self._sections = "\n\n".join([*sections, "[[ ## completed ## ]]"])
+        self._json = json.dumps(fields)
         self._server: asyncio.Server | None = None
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
@@ -47,7 +50,7 @@ class LMStub:
             writer.close()
 
     def _completion(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        message = {"role": "assistant", "content": f"{self._answer}\n\n[[ ## completed ## ]]"}
+        message = {"role": "assistant", "content": self._json if request.get("response_format") else self._sections}
         return {
             "id": "chatcmpl-demo",
             "object": "chat.completion",

@@ -23,7 +23,8 @@ _CAPTION = "The offline LM makes its values up; only their types and constraints
 NEXT = """\
 What to type next:
   .venv/bin/dspex-worker serve --help     every setting, with its default
-  docker compose up -d --scale worker=4   a broker, a store and four workers that stay
+  docker compose up -d --build --scale worker=4
+                                          a broker, a store and four workers that stay
   .venv/bin/dspex-worker call ping        ask the workers behind DSPEX_AMQP_URL anything
   make test                               everything else, tried on your machine"""
 
@@ -69,10 +70,9 @@ class Screen:
             table.add_row(run.name, _cell(run.inputs), _cell(run.outputs), f"{run.seconds * 1_000:.0f}")
         self._console.print(table)
 
-    def show_end(self, summary: str, *, is_good: bool) -> None:
+    def show_success(self, summary: str) -> None:
         """Print the last lines: how it went, and what to do now."""
-        mark, colour = ("✓", "green") if is_good else ("✗", "red")
-        self._console.print(f"[bold {colour}]{mark} {escape(summary)}[/]\n")
+        self._console.print(f"[bold green]✓ {escape(summary)}[/]\n")
         self._console.print(NEXT, markup=False)
 
 

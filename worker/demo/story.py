@@ -23,6 +23,7 @@ from worker.demo.workers import REMOTE_LM
 
 JOBS = 200
 _IN_FLIGHT = 24
+_SHOWN_PROBLEMS = 5
 _TIME_OUT_SECONDS = 150.0
 
 
@@ -41,10 +42,10 @@ async def show(amqp_url: str) -> int:
     try:
         async with set_up(amqp_url) as stage:
             runs = await _play(stage, screen)
-    except DemoError as error:
-        screen.complain(str(error))
+    except (BrokerError, DemoError) as error:
+        screen.complain(f"The demo failed: {error}")
         return 1
-    return _end(screen, runs, seconds=time.monotonic() - started)
+    return end(screen, runs, seconds=time.monotonic() - started)
 
 
 async def _play(stage: Stage, screen: Screen) -> list[Run]:
@@ -102,11 +103,11 @@ async def fail_and_replay(stage: Stage, screen: Screen) -> Run:
         await replay(stage.connection, stage.topology, lane="execute")
         reply = await replies.next()
     seconds = time.monotonic() - started
+    name = f"{SENTIMENT.id} (replayed)"
     if not reply["success"]:
-        return Run(SENTIMENT.id, inputs, seconds, problem=reply["error"])
+        return Run(name, inputs, seconds, problem=reply["error"])
     screen.say("… the replayed job was answered")
-    run = _judge(SENTIMENT, inputs, outputs=reply["result"]["outputs"], seconds=seconds)
-    return replace(run, name=f"{run.name} (replayed)")
+    return replace(_judge(SENTIMENT, inputs, outputs=reply["result"]["outputs"], seconds=seconds), name=name)
 
 
 async def _fail(stage: Stage, screen: Screen, *, replies: ReplyQueue, inputs: Mapping[str, Any]) -> None:
@@ -139,17 +140,18 @@ def _judge(program: DemoProgram, inputs: Mapping[str, Any], *, outputs: Mapping[
     return Run(program.id, inputs, seconds, outputs, problem)
 
 
-def _end(screen: Screen, runs: Sequence[Run], *, seconds: float) -> int:
+def end(screen: Screen, runs: Sequence[Run], *, seconds: float) -> int:
+    """Show how it went; where anything is wrong, the reason stands last. Returns the exit code."""
     problems = [run for run in runs if run.problem]
-    for run in problems[:5]:
-        screen.complain(f"{run.name}: {run.problem}")
     screen.show_results(_some_of_each(runs))
-    answered = len(runs) - len(problems)
-    screen.show_end(
-        f"{answered} of {len(runs)} jobs answered and valid (1 worker killed, 1 dead letter replayed) in {seconds:.0f} s",
-        is_good=not problems,
-    )
-    return 1 if problems else 0
+    summary = f"{len(runs) - len(problems)} of {len(runs)} jobs answered and valid"
+    if problems:
+        screen.complain(f"Only {summary} in {seconds:.0f} s. What was wrong with the first of the others:")
+        for run in problems[:_SHOWN_PROBLEMS]:
+            screen.complain(f"{run.name}: {run.problem}")
+        return 1
+    screen.show_success(f"{summary} (1 worker killed, 1 dead letter replayed) in {seconds:.0f} s")
+    return 0
 
 
 def _some_of_each(runs: Sequence[Run]) -> list[Run]:

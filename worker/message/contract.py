@@ -14,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from worker.errors import InvalidRequestError, Problem
 
 # What DSPex sends with every call and no worker needs.
+_MAX_WARNINGS = 20
 _IGNORED = frozenset({"session_id", "program_data"})
 
 
@@ -108,12 +109,19 @@ def read_args(model: type[A], args: Mapping[str, Any]) -> tuple[A, list[str]]:
         read = model.model_validate(dict(args))
     except ValidationError as error:
         raise _refusal(error) from None
-    warnings = [f"Unknown argument ignored: {key}" for key in read.unknown_keys()]
+    warnings = _ignored("argument", read.unknown_keys())
     for name in ("config", "options"):
         nested = getattr(read, name, None)
         if isinstance(nested, _Args):
-            warnings += [f"Unknown key in {name} ignored: {key}" for key in nested.unknown_keys()]
+            warnings += _ignored(f"key in {name}", nested.unknown_keys())
     return read, warnings
+
+
+def _ignored(what: str, keys: list[str]) -> list[str]:
+    """Return a warning for each key, as many as anybody would read."""
+    told = [f"Unknown {what} ignored: {key[:64]}" for key in keys[:_MAX_WARNINGS]]
+    left = len(keys) - len(told)
+    return [*told, f"Unknown {what} ignored: and {left} more"] if left else told
 
 
 def _refusal(error: ValidationError) -> InvalidRequestError:

@@ -18,11 +18,13 @@ import hashlib
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from worker.errors import Problem, WorkerError
 from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, Delivery, Trail
 from worker.message.strict_json import dump
+
+_MAX_LETTER_TEXT = 512
 
 RequestId = str | int | float | None
 
@@ -44,6 +46,14 @@ class Letter:
     message: str
     attempts: int = 0
     fingerprint: str | None = None
+
+    @classmethod
+    def of(cls, error: WorkerError, *, fingerprint: str | None = None) -> Self:
+        """Return the letter of an error: its sentence, and the first problem where the sentence does not tell it."""
+        text = str(error)
+        if error.problems and error.problems[0].problem not in text:
+            text = f"{text} ({error.problems[0].problem})"
+        return cls(error.code, text[:_MAX_LETTER_TEXT], error.attempts, fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

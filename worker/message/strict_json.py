@@ -68,7 +68,7 @@ def _decode(text: str) -> Any:
     def read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         # Counted on the way: to read millions of them would take longer than any job may hold up the others.
         if next(objects) > MAX_ITEMS:
-            raise ValueError(f"more than {MAX_ITEMS} objects")
+            raise InvalidJSONError(f"The body holds more than {MAX_ITEMS} objects")
         return _unique(pairs)
 
     return json.loads(text, object_pairs_hook=read_object, parse_constant=_refuse_constant, parse_float=_finite)

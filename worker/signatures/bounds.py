@@ -17,7 +17,7 @@ from worker.signatures.constraints import Given, Pair
 from worker.signatures.nodes import Type, exact_fraction, float_range, item_type, nullable_of, union_of
 from worker.signatures.patterns import compile_pattern, cost_of
 from worker.signatures.phrases import describe_type
-from worker.signatures.places import MAX_PATTERN_CHARACTERS, Place, quote
+from worker.signatures.places import MAX_MULTIPLE_EXPONENT, MAX_PATTERN_CHARACTERS, Place, quote
 from worker.signatures.strict_json import is_unicode
 
 _Limit = float | str
@@ -159,6 +159,9 @@ def _read_multiple(pair: Pair) -> float:
     step = _read_number(pair)
     if step <= 0:
         raise pair.place.fault(InvalidConstraintError, f"{quote(pair.key)} must be greater than 0")
+    if not 10**-MAX_MULTIPLE_EXPONENT <= step <= 10**MAX_MULTIPLE_EXPONENT:
+        reason = f"{quote(pair.key)} must be from 1e-{MAX_MULTIPLE_EXPONENT} to 1e{MAX_MULTIPLE_EXPONENT}"
+        raise pair.place.fault(InvalidConstraintError, reason)
     return step
 
 

@@ -61,7 +61,8 @@ def require_fits(choices: Sequence[object], node: Type, *, place: Place) -> list
     taken = []
     for index, choice in enumerate(choices):
         faults: Faults = []
-        taken.append(check_value(choice, node, faults=faults))
+        taken.append(check_value(choice, node, faults=faults, work=place.budget.work))
+        place.require_work()
         if faults:
             reason = f"a choice does not fit the type ({describe_type(node)}): {faults[0][1]}"
             raise place.at(index).fault(InvalidConstraintError, reason)

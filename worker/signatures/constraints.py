@@ -82,6 +82,8 @@ def read_pairs(constraints: object, *, place: Place) -> list[Pair]:
     """
     if constraints is None:
         return []
+    if isinstance(constraints, (Mapping, list)):
+        place.require_constraints(len(constraints))
     if isinstance(constraints, Mapping):
         return [Pair(str(key), value, place.at(key)) for key, value in constraints.items()]
     if isinstance(constraints, list) and all(_is_pair(one) for one in constraints):

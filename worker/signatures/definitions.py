@@ -13,6 +13,7 @@ from worker.signatures.names import read_name
 from worker.signatures.nodes import STRING, Type, depth
 from worker.signatures.places import MAX_FIELDS, Place, quote
 from worker.signatures.presence import read_default, read_description, read_required
+from worker.signatures.problems import bounded
 from worker.signatures.signature import Field, Signature
 from worker.signatures.sizes import fault_of_size
 from worker.signatures.spellings import STRUCTURE, open_spelling, require_depth, structure_of
@@ -96,7 +97,7 @@ def _parse_object(definition: Mapping[str, object], *, place: Place) -> Signatur
     fields = _read_all(readings)
     _require_unique(tuple(fields), place=place)
     cut = len(inputs)
-    return Signature(name, description, tuple(fields[:cut]), tuple(fields[cut:]), tuple(place.warnings))
+    return Signature(name, description, tuple(fields[:cut]), tuple(fields[cut:]), place.all_warnings())
 
 
 def _reading(definition: object, place: Place) -> Callable[[], Field]:
@@ -118,7 +119,7 @@ def _read_all(readings: list[Callable[[], _Result]]) -> list[_Result]:
 
 def _worst(errors: list[DefinitionError]) -> DefinitionError:
     worst = next((error for error in errors if error.breaks_limit), errors[0])
-    worst.problems = tuple(problem for error in errors for problem in error.problems)
+    worst.problems = tuple(bounded(problem for error in errors for problem in error.problems))
     return worst
 
 
@@ -189,6 +190,7 @@ def _beside(definition: Mapping[str, object]) -> Mapping[str, object]:
 
 def _own_pairs(definition: Mapping[str, object], *, place: Place) -> list[Pair]:
     pairs = read_pairs(definition.get("constraints"), place=place.at("constraints"))
+    place.require_constraints(len(pairs) + len(definition.keys() - STRUCTURE - _FIELD_KEYS))
     for key, value in definition.items():
         if key in STRUCTURE or key in _FIELD_KEYS or (value is None and key in ("required", "optional")):
             continue

@@ -13,8 +13,17 @@ from worker.errors import InvalidFieldNameError
 from worker.signatures.places import MAX_NAME_CHARACTERS, Place, quote
 
 _TOO_LONG = f"is longer than {MAX_NAME_CHARACTERS} characters"
+_MAX_UNCOMPOSED = 8 * MAX_NAME_CHARACTERS
 _FORBIDDEN = frozenset("[]#")
 _PLAIN_ASCII = re.compile(r"[A-Za-z_][A-Za-z0-9_]*[?!]?")
+
+
+def normal_name(name: str) -> str:
+    """Return a name in NFC, or as it stands where it is too long to be one.
+
+    Composing takes time by the square of the marks on one letter, and no text is more than a few times longer before.
+    """
+    return unicodedata.normalize("NFC", name) if len(name) <= _MAX_UNCOMPOSED else name
 
 
 def read_name(name: object, *, place: Place, is_word: bool) -> str:
@@ -31,9 +40,8 @@ def read_name(name: object, *, place: Place, is_word: bool) -> str:
     """
     if not isinstance(name, str):
         raise place.fault(InvalidFieldNameError, "field name must be a string")
-    # No text is more than a few times longer before it is composed; a name of a million characters is cut first.
-    normal = unicodedata.normalize("NFC", name[: 8 * MAX_NAME_CHARACTERS])
-    is_long = len(normal) > MAX_NAME_CHARACTERS or len(name) > 8 * MAX_NAME_CHARACTERS
+    normal = normal_name(name[:_MAX_UNCOMPOSED])
+    is_long = len(normal) > MAX_NAME_CHARACTERS or len(name) > _MAX_UNCOMPOSED
     fault = _TOO_LONG if is_long else _fault(normal, is_word=is_word)
     if fault is None:
         return normal

@@ -18,6 +18,9 @@ Kind = Literal["string", "integer", "float", "boolean", "any", "list", "dict", "
 
 
 _NO_CHOICES: Mapping[object, object] = {}
+_NO_NAMES: frozenset[str] = frozenset()
+_MAX_STEP_CHARACTERS = 100
+_HASHED_AS_IS = 2**61 - 1
 
 
 def identity(value: object) -> object:
@@ -28,7 +31,9 @@ def identity(value: object) -> object:
     if isinstance(value, (bool, str)) or value is None:
         return (type(value).__name__, value)
     if isinstance(value, (int, float)):
-        return ("number", value)
+        # Numbers have no secret in their hashes, so large ones could be chosen to have one hash for all.
+        is_plain = -_HASHED_AS_IS < value < _HASHED_AS_IS or (isinstance(value, float) and not math.isfinite(value))
+        return ("number", value if is_plain else hex(int(value)))
     if isinstance(value, Mapping):
         return ("object", frozenset((key, identity(item)) for key, item in value.items()))
     if isinstance(value, Sequence):
@@ -37,12 +42,14 @@ def identity(value: object) -> object:
 
 
 def pointer_step(name: object) -> str:
-    """Return a name or an index as one step of a JSON pointer.
+    """Return a name or an index as one step of a JSON pointer; a longer name is cut after 100 characters.
 
     See Also:
         RFC 6901, section 3: ``~`` is written ``~0``, ``/`` is written ``~1``.
     """
-    return "/" + str(name).replace("~", "~0").replace("/", "~1")
+    whole = str(name)
+    cut = whole if len(whole) <= _MAX_STEP_CHARACTERS else f"{whole[:_MAX_STEP_CHARACTERS]}…"
+    return "/" + cut.replace("~", "~0").replace("/", "~1")
 
 
 def exact_fraction(number: float) -> Fraction:
@@ -107,6 +114,8 @@ class Type:
         format: The name of a format that a string has, or None.
         choices: The only values allowed besides null, in the order given, or None.
         choice_index: Identity of a choice → the choice; empty without choices.
+        member_names: The names of a nested object's members.
+        required_names: Those that must be there.
     """
 
     kind: Kind
@@ -128,10 +137,17 @@ class Type:
     format: str | None = None
     choices: tuple[object, ...] | None = None
     choice_index: Mapping[object, object] = field(init=False, repr=False)
+    member_names: frozenset[str] = field(init=False, repr=False)
+    required_names: frozenset[str] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         index = {identity(choice): choice for choice in self.choices} if self.choices else _NO_CHOICES
         object.__setattr__(self, "choice_index", index)
+        members = self.properties
+        names = frozenset(member.name for member in members) if members else _NO_NAMES
+        required = frozenset(member.name for member in members if member.required) if members else _NO_NAMES
+        object.__setattr__(self, "member_names", names)
+        object.__setattr__(self, "required_names", required)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and self._key() == other._key()

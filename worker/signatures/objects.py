@@ -7,13 +7,12 @@ are allowed in a value, in either direction.
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Mapping
 
 from worker.errors import InvalidConstraintError, InvalidFieldNameError, InvalidSignatureError, UnknownTypeError
 from worker.signatures.bounds import constrain
 from worker.signatures.constraints import Pair, sort_pairs
-from worker.signatures.names import read_name
+from worker.signatures.names import normal_name, read_name
 from worker.signatures.nodes import Member, Type, object_of
 from worker.signatures.places import MAX_MEMBERS, Place, quote
 from worker.signatures.presence import read_default, read_description, read_required
@@ -53,7 +52,7 @@ def _read_listed(required: object, *, place: Place) -> frozenset[str] | None:
         return None
     if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
         raise place.fault(InvalidConstraintError, "`required` is a list of the names of members")
-    return frozenset(unicodedata.normalize("NFC", name) for name in required)
+    return frozenset(map(normal_name, required))
 
 
 def _require_names(names: list[str], listed: frozenset[str] | None, *, place: Place) -> None:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from worker.errors import DefinitionError, InvalidSignatureError, Problem
 from worker.signatures.nodes import Type, pointer_step, width
-from worker.signatures.sizes import count_values
+from worker.signatures.problems import shorten
+from worker.signatures.sizes import count_values, has_long_text
+from worker.signatures.work import Work
 
 MAX_FIELDS = 100
 MAX_DEPTH = 8
@@ -20,12 +22,17 @@ MAX_TYPES = 2_000
 MAX_CHECKS = 100_000
 MAX_PATTERN_CHARACTERS = 1_000
 MAX_PATTERN_COST = 30_000
+MAX_CONSTRAINTS = 100
+MAX_MULTIPLE_EXPONENT = 100
+MAX_VALUE_CHARACTERS = 8_192
+MAX_DEFINITION_WORK = 200_000
 MAX_WARNINGS = 100
 
 # Brackets and tags that add no level to the type (parentheses, optional) still need an end.
 _MAX_STEPS = 40
 _MAX_ADVICE = 20
-_MAX_QUOTED_CHARACTERS = 60
+_MAX_QUOTED_CHARACTERS = 64
+_MAX_REASON_CHARACTERS = 500
 
 
 @dataclass(slots=True)
@@ -38,6 +45,8 @@ class Budget:
         checks: How many more values of defaults and choices may be checked, times the types that each may have.
         pattern_cost: How much more the compilation of its patterns may cost, in the units of ``patterns.cost_of``.
         patterns: Those that are paid for.
+        work: What may be done to check defaults and choices.
+        warnings_left_out: How many warnings there were after the first hundred.
     """
 
     types: int = MAX_TYPES
@@ -45,6 +54,8 @@ class Budget:
     checks: int = MAX_CHECKS
     pattern_cost: int = MAX_PATTERN_COST
     patterns: set[str] = dataclasses.field(default_factory=set)
+    work: Work = dataclasses.field(default_factory=lambda: Work(MAX_DEFINITION_WORK))
+    warnings_left_out: int = 0
 
     def can_pay(self, pattern: str, *, cost: int) -> bool:
         """Pay for a pattern, once, and say whether the budget was large enough."""
@@ -102,6 +113,7 @@ class Place:
 
     def fault(self, kind: type[DefinitionError], reason: str, *, breaks_limit: bool = False) -> DefinitionError:
         """Return the error for something wrong here; its reason names the field."""
+        reason = shorten(reason, most=_MAX_REASON_CHARACTERS)
         sentence = reason if self.field is None else f"Field {self.field}: {reason}"
         problem = Problem(self.pointer, reason)
         return kind(sentence, field=self.field, problems=[problem], breaks_limit=breaks_limit)
@@ -110,11 +122,32 @@ class Place:
         """Pay for checking defaults or choices against a type.
 
         Raises:
-            InvalidSignatureError: The definition asks for too many checks; only unions make them so many.
+            InvalidSignatureError: A text in them is too long, or the definition asks for too many checks.
         """
+        if has_long_text(list(values), most=MAX_VALUE_CHARACTERS):
+            reason = f"a text in a default or choice is longer than {MAX_VALUE_CHARACTERS} characters"
+            raise self.fault(InvalidSignatureError, reason, breaks_limit=True)
         self.budget.checks -= width(node) * count_values(list(values))
-        if self.budget.checks < 0:
-            reason = "too many defaults and choices to check against so many types"
+        self.require_work(self.budget.checks >= 0)
+
+    def require_work(self, is_payable: bool = True) -> None:
+        """Accept what was checked, if the definition could pay for it.
+
+        Raises:
+            InvalidSignatureError: It could not.
+        """
+        if not is_payable or self.budget.work.is_spent:
+            reason = "too many defaults and choices to check against such types"
+            raise self.fault(InvalidSignatureError, reason, breaks_limit=True)
+
+    def require_constraints(self, count: int) -> None:
+        """Accept so many constraints of one type.
+
+        Raises:
+            InvalidSignatureError: They are too many.
+        """
+        if count > MAX_CONSTRAINTS:
+            reason = f"more than {MAX_CONSTRAINTS} constraints"
             raise self.fault(InvalidSignatureError, reason, breaks_limit=True)
 
     @property
@@ -126,6 +159,13 @@ class Place:
         """Note something that is accepted and has no effect; the first hundred are kept."""
         if len(self.warnings) < MAX_WARNINGS:
             self.warnings.append(text if self.field is None else f"Field {self.field}: {text}")
+        else:
+            self.budget.warnings_left_out += 1
+
+    def all_warnings(self) -> tuple[str, ...]:
+        """Return the warnings of the whole definition, and how many more there were."""
+        more = self.budget.warnings_left_out
+        return (*self.warnings, f"and {more} more") if more else tuple(self.warnings)
 
 
 def quote(text: object) -> str:

@@ -53,10 +53,11 @@ def read_default(given: Given, node: Type) -> tuple[bool, object]:
         return False, None
     pair.place.pay_for_checks([pair.value], node)
     faults: Faults = []
-    value = check_value(deepcopy(pair.value), node, faults=faults)
+    value = check_value(pair.value, node, faults=faults, work=pair.place.budget.work)
+    pair.place.require_work()
     if faults:
         raise pair.place.fault(InvalidConstraintError, f"the default does not fit the type: it {faults[0][1]}")
-    return True, value
+    return True, deepcopy(value)
 
 
 def read_description(own: str, given: Given) -> str:

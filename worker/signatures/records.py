@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
+from itertools import islice
 
 from worker.errors import InvalidInputsError, OutputInvalidError, Problem
-from worker.signatures.answers import is_null_text, read_text
+from worker.signatures.answers import is_null_text, read_text, unfenced
+from worker.signatures.names import normal_name
 from worker.signatures.nodes import pointer_step
-from worker.signatures.places import quote
+from worker.signatures.places import MAX_WARNINGS, quote
+from worker.signatures.problems import bounded, counted, shorten, shorten_word
 from worker.signatures.schemas import Dialect, is_written_as_text
 from worker.signatures.signature import Field, Signature
 from worker.signatures.strict_json import read_json
 from worker.signatures.values import MAX_FAULTS, Faults, check_value
+from worker.signatures.work import Work
 
 _ABSENT = object()
 _MISSING = "missing"
@@ -92,7 +95,7 @@ def read_json_outputs(
 
     Args:
         signature: What the program returns.
-        text: The whole answer; spaces may stand around it, nothing else.
+        text: The whole answer; spaces and one Markdown code fence may stand around it, nothing else.
         dialect: The one that the schema was written in.
         extra_texts: Names of text outputs of our own, such as a chain of thought; absent ones become empty.
 
@@ -107,10 +110,10 @@ def read_json_outputs(
     values = _by_normal_name(given, signature.output_names)
     read = _read_strict if dialect == "strict" else _read_typed
     taken, found = _check_record(signature.outputs, values, root="/outputs", read=read)
+    unknown = (name for name in values if name not in signature.output_names)
     found += [
-        (name, Problem(f"/outputs{pointer_step(name)}", "is no output of this signature"))
-        for name in values
-        if name not in signature.output_names
+        (shorten_word(name), Problem(f"/outputs{pointer_step(name)}", "is no output of this signature"))
+        for name in islice(unknown, MAX_FAULTS)
     ]
     if found:
         raise _refusal(found, OutputInvalidError)
@@ -119,7 +122,7 @@ def read_json_outputs(
 
 def _read_answer_object(text: str) -> dict[str, object]:
     try:
-        answer = read_json(text.strip())
+        answer = read_json(unfenced(text).strip())
     except ValueError as error:
         phrase = f"the answer must be one JSON object: {error}"[:_MAX_REASON_CHARACTERS]
         raise OutputInvalidError(phrase, problems=[Problem("/outputs", phrase)]) from error
@@ -133,39 +136,39 @@ def _extra_text(value: object) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _read_typed(value: object, one: Field, faults: Faults) -> object:
+def _read_typed(value: object, one: Field, faults: Faults, work: Work) -> object:
     if not isinstance(value, str):
-        return _read_value(value, one, faults)
+        return _read_value(value, one, faults, work)
     found: Faults = []
-    taken = check_value(value, one.type, faults=found)
+    taken = check_value(value, one.type, faults=found, work=work)
     if not found:
         return taken
     if one.type.kind == "string" and one.type.choices is None:
         faults += found
         return value
-    return _read_answer(value, one, faults)
+    return _read_answer(value, one, faults, work)
 
 
-def _read_strict(value: object, one: Field, faults: Faults) -> object:
+def _read_strict(value: object, one: Field, faults: Faults, work: Work) -> object:
     is_text = isinstance(value, str) and is_written_as_text(one.type)
-    return _read_answer(value, one, faults) if is_text else _read_typed(value, one, faults)
+    return _read_answer(value, one, faults, work) if is_text else _read_typed(value, one, faults, work)
 
 
-_Read = Callable[[object, Field, Faults], object]
+_Read = Callable[[object, Field, Faults, Work], object]
 
 
-def _read_value(value: object, one: Field, faults: Faults) -> object:
+def _read_value(value: object, one: Field, faults: Faults, work: Work) -> object:
     if value is None and not one.type.nullable:
         return _ABSENT
-    return check_value(value, one.type, faults=faults)
+    return check_value(value, one.type, faults=faults, work=work)
 
 
-def _read_answer(value: object, one: Field, faults: Faults) -> object:
+def _read_answer(value: object, one: Field, faults: Faults, work: Work) -> object:
     if not isinstance(value, str):
-        return _read_value(value, one, faults)
+        return _read_value(value, one, faults, work)
     if not one.required and not one.type.nullable and is_null_text(value):
         return _ABSENT
-    return read_text(value, one.type, faults=faults)
+    return read_text(value, one.type, faults=faults, work=work)
 
 
 def _check_record(
@@ -173,11 +176,12 @@ def _check_record(
 ) -> tuple[dict[str, object], _Found]:
     taken: dict[str, object] = {}
     found: _Found = []
+    work = Work()
     for one in fields:
         faults: Faults = []
         value = values.get(one.name, _ABSENT)
         if value is not _ABSENT:
-            value = read(value, one, faults)
+            value = read(value, one, faults, work)
         if faults:
             found.extend((one.name, Problem(f"{root}{one.pointer}{at}", phrase)) for at, phrase in faults[:MAX_FAULTS])
         elif value is not _ABSENT:
@@ -186,6 +190,8 @@ def _check_record(
             found.append((one.name, Problem(f"{root}{one.pointer}", _MISSING)))
         elif one.has_default:
             taken[one.name] = deepcopy(one.default)
+        if work.is_spent:
+            break
     return taken, found
 
 
@@ -195,10 +201,9 @@ def _known(values: object, names: frozenset[str], *, side: str) -> tuple[Mapping
         raise InvalidInputsError(phrase, problems=[Problem(f"/{side.lower()}s", phrase)])
     if values.keys() <= names:
         return values, []
-    unknown = [name for name in values if unicodedata.normalize("NFC", name) not in names]
-    return _by_normal_name(values, names), [
-        f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown
-    ]
+    unknown = [name for name in values if normal_name(name) not in names]
+    warnings = [f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown]
+    return _by_normal_name(values, names), counted(warnings, most=MAX_WARNINGS)
 
 
 def _by_normal_name(values: Mapping[str, object], names: frozenset[str]) -> Mapping[str, object]:
@@ -206,18 +211,17 @@ def _by_normal_name(values: Mapping[str, object], names: frozenset[str]) -> Mapp
     if values.keys() <= names:
         return values
     exact = {name: value for name, value in values.items() if name in names}
-    return {unicodedata.normalize("NFC", name): value for name, value in values.items()} | exact
+    return {normal_name(name): value for name, value in values.items()} | exact
 
 
 def _refusal(
     found: _Found, kind: type[InvalidInputsError] | type[OutputInvalidError]
 ) -> InvalidInputsError | OutputInvalidError:
-    problems = [problem for _, problem in found[:MAX_FAULTS]]
+    problems = bounded(problem for _, problem in found)
     missing = next((name for name, problem in found if problem.problem == _MISSING), None)
     if missing is not None:
         return kind(f"Missing required field: {missing}", field=missing, problems=problems)
     name, first = found[0]
     below = first.path.split("/", 3)[3:]
-    # Keys in an answer may be long; the problem's path has them whole.
     where = f" (at /{below[0][:_MAX_PLACE_CHARACTERS]})" if below else ""
-    return kind(f"Field {name}: {first.problem}{where}", field=name, problems=problems)
+    return kind(f"Field {name}: {shorten(first.problem)}{where}", field=name, problems=problems)

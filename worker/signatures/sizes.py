@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from worker.signatures.strict_json import MAX_JSON_DEPTH
@@ -33,13 +34,31 @@ def fault_of_size(definition: Mapping[str, object]) -> str | None:
     return None
 
 
-def count_values(value: object) -> int:
-    """Return how many JSON values a value is made of."""
+def count_values(value: object, *, most: float = math.inf) -> int:
+    """Return how many JSON values a value is made of; counting stops once there are more than ``most``."""
     level, count = [value], 0
-    while level:
+    while level and count <= most:
         count += len(level)
-        level = [part for one in level for part in _parts(one)]
+        below = sum([len(one) for one in level if isinstance(one, (dict, list))])
+        if count + below > most:
+            return count + below
+        level = _below(level)
     return count
+
+
+def has_long_text(value: object, *, most: int) -> bool:
+    """Say whether a text of more than so many characters stands anywhere in a JSON value."""
+    level = [value]
+    while level:
+        if [one for one in level if isinstance(one, str) and len(one) > most]:
+            return True
+        level = _below(level)
+    return False
+
+
+def _below(level: list[object]) -> list[object]:
+    nested = [one for one in level if isinstance(one, (Mapping, list))]
+    return [part for one in nested for part in _parts(one)]
 
 
 def _parts(value: object) -> list[object]:

@@ -87,6 +87,7 @@ def _open_schema(schema: Mapping[str, object], *, place: Place) -> tuple[Type, l
     tag = _tag(schema)
     node, pairs = _read_tag(tag, schema[tag], place=place) if tag else _read_structure(schema, place=place)
     skipped = structure_of(schema)
+    place.require_constraints(len(schema.keys() - skipped - {tag}))
     own = [Pair(str(key), value, place.at(key)) for key, value in schema.items() if key not in skipped and key != tag]
     return node, [*pairs, *own]
 

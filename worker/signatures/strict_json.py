@@ -41,6 +41,19 @@ def is_unicode(text: str) -> bool:
     return True
 
 
+def is_json(value: object) -> bool:
+    """Say whether a value is one of JSON: finite numbers, texts that can be written, and so on all the way down."""
+    if isinstance(value, float):
+        return math.isfinite(value)
+    if isinstance(value, str):
+        return is_unicode(value)
+    if isinstance(value, list):
+        return all(map(is_json, value))
+    if isinstance(value, dict):
+        return all(isinstance(name, str) and is_unicode(name) and is_json(item) for name, item in value.items())
+    return value is None or isinstance(value, (bool, int))
+
+
 def require_unicode(value: object) -> None:
     """Accept a JSON value whose texts can all be written as UTF-8.
 

@@ -7,19 +7,30 @@ object always comes out with all its members, an absent one as its default, else
 
 from __future__ import annotations
 
-import math
 import re
-import unicodedata
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker.signatures.formats import has_format
-from worker.signatures.nodes import Member, Type, exact_fraction, identity, item_type, pair_types, pointer_step
-from worker.signatures.patterns import is_found
-from worker.signatures.phrases import describe_choices, describe_length, describe_type, show_code, show_number
-from worker.signatures.strict_json import is_unicode
+from worker.signatures.nodes import Member, Type, identity, item_type, pair_types, pointer_step
+from worker.signatures.patterns import count_positions, is_found
+from worker.signatures.phrases import describe_choices, describe_length, describe_type, show_code
+from worker.signatures.possible import normal_key, possible_members
+from worker.signatures.ranges import as_float, as_integer, range_faults
+from worker.signatures.sizes import count_values
+from worker.signatures.strict_json import is_json, is_unicode
+from worker.signatures.work import (
+    COPY_UNITS,
+    ENTRY_UNITS,
+    FORMAT_UNITS,
+    ITEM_UNITS,
+    MEMBER_UNITS,
+    TOO_LARGE,
+    Work,
+    WorkSpentError,
+)
 
 MAX_FAULTS = 100
 """How many faults are gathered: a list of a million wrong items must not become a reply of a million problems."""
@@ -28,131 +39,175 @@ Faults = list[tuple[str, str]]
 """What is wrong, as (JSON pointer relative to the value checked, short phrase)."""
 
 _MISSING = object()
+_CHARACTERS_A_UNIT = 32
 _DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)")
 
 
-def check_value(value: object, expected: Type, *, faults: Faults, is_exact: bool = False) -> object:
+def check_value(value: object, expected: Type, *, faults: Faults, work: Work | None = None) -> object:
     """Return the value as its type has it, and add to ``faults`` what is wrong with it.
 
     Args:
         value: A JSON value.
         expected: Its type.
         faults: Added to; the returned value means nothing once something was added.
-        is_exact: Refuse also the changes between integer and float; for the first pass over a union.
+        work: What may be done for the record that the value belongs to; by default, for this value alone. Where it does
+            not suffice, that is the only fault.
     """
+    before = len(faults)
+    try:
+        return _check(value, expected, faults, _Pass(Work() if work is None else work))
+    except WorkSpentError:
+        faults[before:] = [("", TOO_LARGE)]
+        return value
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over a value; an exact one, the first over a union, refuses the changes between integer and float too."""
+
+    work: Work
+    is_exact: bool = False
+
+
+def _check(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
+    """Check one value that is paid for; what is inside it, and what is more than a look, is paid for here."""
     if value is None:
         if not expected.nullable:
             faults.append(("", "must not be null"))
         return None
     if expected.choices is not None:
-        return _check_choice(value, expected, faults=faults, is_exact=is_exact)
-    return _CHECKS[expected.kind](value, expected, faults, is_exact)
+        return _check_choice(value, expected, faults, run)
+    return _CHECKS[expected.kind](value, expected, faults, run)
 
 
-def _check_choice(value: object, expected: Type, *, faults: Faults, is_exact: bool) -> object:
+def _check_choice(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
+    _pay_for_parts(value, work=run.work, units=ENTRY_UNITS)
     choice = expected.choice_index.get(identity(value), _MISSING)
     if choice is _MISSING and isinstance(value, (dict, list)):
-        choice = expected.choice_index.get(identity(_completed(value, expected)), _MISSING)
-    if choice is _MISSING or (is_exact and type(choice) is not type(value)):
-        faults.append(("", f"must be one of: {describe_choices(expected)}"))
+        choice = expected.choice_index.get(identity(_completed(value, expected, work=run.work)), _MISSING)
+    if choice is _MISSING or (run.is_exact and type(choice) is not type(value)):
+        faults.append(("", f"must be one of: {run.work.say(expected, describe_choices)}"))
         return value
     return choice
 
 
-def _completed(value: object, expected: Type) -> object:
+def _completed(value: object, expected: Type, *, work: Work) -> object:
     """Return a value with the absent members of its objects filled in, as in the choices."""
+    work.pay(COPY_UNITS)
     faults: Faults = []
-    taken = check_value(value, replace(expected, choices=None), faults=faults)
+    taken = _check(value, replace(expected, choices=None), faults, _Pass(work))
     return None if faults else taken
 
 
-def _check_string(value: object, expected: Type, faults: Faults, _is_exact: bool) -> object:
+def _pay_for_parts(value: object, *, work: Work, units: int) -> None:
+    """Pay for a walk through all of a value."""
+    if isinstance(value, (dict, list)):
+        work.pay(units * count_values(value, most=work.left // units))
+
+
+def _check_string(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
     if not isinstance(value, str):
         faults.append(("", "must be a string"))
         return value
+    run.work.pay_for_text(value)
     if not is_unicode(value):
         faults.append(("", "must not contain lone surrogates"))
         return value
+    is_short_enough = expected.max_length is None or len(value) <= expected.max_length
     _check_length(len(value), expected, faults, unit="characters")
-    if expected.pattern is not None and not is_found(expected.pattern, value):
+    if expected.pattern is not None and is_short_enough and not _matches(value, expected.pattern, work=run.work):
         faults.append(("", f"must match the pattern {show_code(expected.pattern)}"))
-    if expected.format is not None and not has_format(value, expected.format):
+    if expected.format is not None and not _has_format(value, expected.format, work=run.work):
         faults.append(("", f"must have the format {expected.format}"))
     return value
 
 
-def _check_integer(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
-    number = _as_integer(value, is_exact=is_exact)
+def _matches(text: str, pattern: str, *, work: Work) -> bool:
+    work.pay_for_pattern(text, positions=count_positions(pattern))
+    return is_found(pattern, text)
+
+
+def _has_format(text: str, name: str, *, work: Work) -> bool:
+    work.pay(FORMAT_UNITS + len(text) // _CHARACTERS_A_UNIT)
+    return has_format(text, name)
+
+
+def _check_integer(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
+    number = as_integer(value, is_exact=run.is_exact)
     if number is None:
         faults.append(("", "must be an integer"))
         return value
-    _check_range(number, expected, faults)
+    faults += [("", phrase) for phrase in range_faults(number, expected, work=run.work)]
     return number
 
 
-def _check_float(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
-    number = _as_float(value, is_exact=is_exact)
+def _check_float(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
+    number = as_float(value, is_exact=run.is_exact)
     if number is None:
         faults.append(("", "must be a finite number"))
         return value
-    _check_range(number, expected, faults)
+    faults += [("", phrase) for phrase in range_faults(number, expected, work=run.work)]
     return number
 
 
-def _check_boolean(value: object, _expected: Type, faults: Faults, _is_exact: bool) -> object:
+def _check_boolean(value: object, _expected: Type, faults: Faults, _run: _Pass) -> object:
     if not isinstance(value, bool):
         faults.append(("", "must be true or false"))
     return value
 
 
-def _check_any(value: object, _expected: Type, faults: Faults, _is_exact: bool) -> object:
-    if not _is_json(value):
+def _check_any(value: object, _expected: Type, faults: Faults, run: _Pass) -> object:
+    _pay_for_parts(value, work=run.work, units=ITEM_UNITS)
+    if not is_json(value):
         faults.append(("", "must be a JSON value"))
     return value
 
 
-def _check_list(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
+def _check_list(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
     if not isinstance(value, list):
         faults.append(("", "must be a list"))
         return value
+    run.work.pay(1 + ITEM_UNITS * len(value))
     items = item_type(expected)
     _check_length(len(value), expected, faults, unit="items")
     if expected.is_unique:
-        _check_unique(value, faults)
+        _check_unique(value, faults, work=run.work)
     taken = []
     for index, item in enumerate(value):
         before = len(faults)
-        taken.append(check_value(item, items, faults=faults, is_exact=is_exact))
+        taken.append(_check(item, items, faults, run))
         if len(faults) > before and _relocate(faults, before, index):
             break
     return taken
 
 
-def _check_dict(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
+def _check_dict(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
     if not isinstance(value, dict):
         faults.append(("", "must be an object"))
         return value
+    run.work.pay(1 + ENTRY_UNITS * len(value))
     key, values = pair_types(expected)
     _check_length(len(value), expected, faults, unit="entries")
     taken = {}
     for name, item in value.items():
         before = len(faults)
-        _check_key(name, key, faults)
-        taken[name] = check_value(item, values, faults=faults, is_exact=is_exact)
+        _check_key(name, key, faults, work=run.work)
+        taken[name] = _check(item, values, faults, run)
         if len(faults) > before and _relocate(faults, before, name):
             break
     return taken
 
 
-def _check_object(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
+def _check_object(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
     if not isinstance(value, dict):
         faults.append(("", "must be an object"))
         return value
+    run.work.pay(MEMBER_UNITS * (1 + len(expected.properties)) + len(value))
     given = _by_normal_name(value, expected)
     taken = {}
     for member in expected.properties:
         before = len(faults)
-        taken[member.name] = _check_member(given.pop(member.name, _MISSING), member, faults, is_exact=is_exact)
+        taken[member.name] = _check_member(given.pop(member.name, _MISSING), member, faults, run)
         if len(faults) > before and _relocate(faults, before, member.name):
             return taken
     for name in list(given)[: MAX_FAULTS - len(faults)]:
@@ -160,31 +215,28 @@ def _check_object(value: object, expected: Type, faults: Faults, is_exact: bool)
     return taken
 
 
-def _check_member(value: object, member: Member, faults: Faults, *, is_exact: bool) -> object:
+def _check_member(value: object, member: Member, faults: Faults, run: _Pass) -> object:
     if value is None and not member.required and not member.type.nullable:
         value = _MISSING
     if value is not _MISSING:
-        return check_value(value, member.type, faults=faults, is_exact=is_exact)
+        return _check(value, member.type, faults, run)
     if member.required:
         faults.append(("", "missing"))
+    _pay_for_parts(member.default, work=run.work, units=COPY_UNITS)
     return deepcopy(member.default)
 
 
 def _by_normal_name(value: dict[Any, object], expected: Type) -> dict[Any, object]:
     """Return the members by the names that the type has, which are in NFC."""
-    names = {member.name for member in expected.properties}
+    names = expected.member_names
     if value.keys() <= names:
         return dict(value)
-    return {_normal(name): item for name, item in value.items()} | {
+    return {normal_key(name): item for name, item in value.items()} | {
         name: item for name, item in value.items() if name in names
     }
 
 
-def _normal(name: object) -> object:
-    return unicodedata.normalize("NFC", name) if isinstance(name, str) else name
-
-
-def _check_key(name: object, expected: Type, faults: Faults) -> None:
+def _check_key(name: object, expected: Type, faults: Faults, *, work: Work) -> None:
     if not isinstance(name, str):
         faults.append(("", "must have a string as key"))
         return
@@ -192,22 +244,25 @@ def _check_key(name: object, expected: Type, faults: Faults) -> None:
     key: object = name
     if expected.kind == "integer":
         key = _read_decimal(name)
-    check_value(key, expected, faults=found, is_exact=True)
+    _check(key, expected, found, _Pass(work, is_exact=True))
     faults.extend(("", f"key {phrase}") for _, phrase in found)
 
 
-def _check_union(value: object, expected: Type, faults: Faults, is_exact: bool) -> object:
-    for is_exact_pass in (True,) if is_exact else (True, False):
-        for member in expected.members:
+def _check_union(value: object, expected: Type, faults: Faults, run: _Pass) -> object:
+    members = possible_members(value, expected.members, work=run.work)
+    exact = _Pass(run.work, is_exact=True)
+    for one_pass in (exact,) if run.is_exact else (exact, run):
+        for member in members:
+            run.work.pay(MEMBER_UNITS)
             found: Faults = []
-            taken = check_value(value, member, faults=found, is_exact=is_exact_pass)
+            taken = _check(value, member, found, one_pass)
             if not found:
                 return taken
-    faults.append(("", f"must be {describe_type(expected)}"))
+    faults.append(("", f"must be {run.work.say(expected, describe_type)}"))
     return value
 
 
-_CHECKS: dict[str, Callable[[object, Type, Faults, bool], object]] = {
+_CHECKS: dict[str, Callable[[object, Type, Faults, _Pass], object]] = {
     "string": _check_string,
     "integer": _check_integer,
     "float": _check_float,
@@ -220,46 +275,8 @@ _CHECKS: dict[str, Callable[[object, Type, Faults, bool], object]] = {
 }
 
 
-def _as_integer(value: object, *, is_exact: bool) -> int | None:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    if isinstance(value, float) and not is_exact and value.is_integer():
-        return int(value)
-    return None
-
-
-def _as_float(value: object, *, is_exact: bool) -> float | None:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if not isinstance(value, int) or isinstance(value, bool) or is_exact:
-        return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
-
-
-def _check_range(number: float, expected: Type, faults: Faults) -> None:
-    if expected.minimum is not None and number < expected.minimum:
-        faults.append(("", f"must be at least {show_number(expected.minimum)}"))
-    if expected.maximum is not None and number > expected.maximum:
-        faults.append(("", f"must be at most {show_number(expected.maximum)}"))
-    if expected.exclusive_minimum is not None and number <= expected.exclusive_minimum:
-        faults.append(("", f"must be greater than {show_number(expected.exclusive_minimum)}"))
-    if expected.exclusive_maximum is not None and number >= expected.exclusive_maximum:
-        faults.append(("", f"must be less than {show_number(expected.exclusive_maximum)}"))
-
-    if expected.multiple_of is not None and not _is_multiple(number, expected.multiple_of):
-        faults.append(("", f"must be a multiple of {show_number(expected.multiple_of)}"))
-
-
-def _is_multiple(number: float, step: float) -> bool:
-    if isinstance(number, int) and isinstance(step, int):
-        return number % step == 0
-    return (exact_fraction(number) / exact_fraction(step)).denominator == 1
-
-
-def _check_unique(items: list[Any], faults: Faults) -> None:
+def _check_unique(items: list[Any], faults: Faults, *, work: Work) -> None:
+    _pay_for_parts(items, work=work, units=ENTRY_UNITS)
     seen: dict[object, int] = {}
     for index, item in enumerate(items):
         first = seen.setdefault(identity(item), index)
@@ -287,15 +304,3 @@ def _read_decimal(text: str) -> object:
         return int(text) if _DECIMAL.fullmatch(text) else text
     except ValueError:
         return text
-
-
-def _is_json(value: object) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    if isinstance(value, str):
-        return is_unicode(value)
-    if isinstance(value, list):
-        return all(map(_is_json, value))
-    if isinstance(value, dict):
-        return all(isinstance(name, str) and is_unicode(name) and _is_json(item) for name, item in value.items())
-    return value is None or isinstance(value, (bool, int))

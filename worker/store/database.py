@@ -100,7 +100,15 @@ class _Write:
     work: Work[Any]
     ended: asyncio.Future[Any]
     result: Any = None
-    error: Exception | None = None
+    error: BaseException | None = None
+
+    def run(self, connection: Connection) -> None:
+        """Do the work in a savepoint of its own: what fails takes no neighbour with it."""
+        try:
+            with connection.begin_nested():
+                self.result = self.work(connection)
+        except Exception as error:  # noqa: BLE001 - it goes to the one who asked for the write
+            self.error = error
 
     def tell(self) -> None:
         """Hand the result to the one who waits, unless nobody does any more."""
@@ -110,6 +118,14 @@ class _Write:
             self.ended.set_exception(self.error)
         else:
             self.ended.set_result(self.result)
+
+
+class _WorkError(Exception):
+    """A work failed, not the transaction around it."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class SqliteDatabase:
@@ -123,6 +139,7 @@ class SqliteDatabase:
         _make_private_file(Path(url.database))
         self._writer = self._make_writer(url.database)
         self._reader = self._make_reader(url.database)
+        self._is_closed = False
         self._waiting: list[_Write] = []
         self._writing: asyncio.Task[None] | None = None
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-store")
@@ -131,8 +148,10 @@ class SqliteDatabase:
         """Run ``work`` in the writer thread, in one transaction with what else waits there.
 
         A commit costs a sync of the disk and two changes of thread; writes that come while one is under way share the
-        next. If any of them fails, nothing of that batch is stored, and each gets a transaction of its own.
+        next. One that fails takes no other with it; where the transaction itself fails, all of the batch are told.
         """
+        if self._is_closed:
+            raise StoreUnavailableError(f"The store {self._name} is closed")
         ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(_Write(work, ended))
         if self._writing is None or self._writing.done():
@@ -148,6 +167,7 @@ class SqliteDatabase:
 
     async def close(self) -> None:
         """Finish queued writes, then close."""
+        self._is_closed = True
         if self._writing is not None:
             await self._writing
         loop = asyncio.get_running_loop()
@@ -163,16 +183,33 @@ class SqliteDatabase:
                 write.tell()
 
     def _transact(self, batch: list[_Write]) -> None:
+        """Write a batch; savepoints, which cost two statements each, only where a first try shows that they are due."""
+        try:
+            if not self._write_plainly(batch):
+                with self._writer.begin() as connection:
+                    for write in batch:
+                        write.run(connection)
+        except BaseException as error:  # noqa: BLE001 - each waits for an answer, whatever it is
+            for write in batch:
+                write.error = error
+
+    def _write_plainly(self, batch: list[_Write]) -> bool:
+        """Write a batch in one transaction and return whether all of it could be written."""
         try:
             with self._writer.begin() as connection:
                 for write in batch:
-                    write.result = write.work(connection)
-        except Exception as error:  # noqa: BLE001 - it goes to the one who asked for the write
+                    write.result = self._attempt(write, connection)
+        except _WorkError as error:
             if len(batch) == 1:
-                batch[0].error = error
-                return
-            for write in batch:
-                self._transact([write])
+                raise error.cause from None
+            return False
+        return True
+
+    def _attempt(self, write: _Write, connection: Connection) -> Any:
+        try:
+            return write.work(connection)
+        except Exception as error:
+            raise _WorkError(error) from error
 
     def _make_writer(self, path: str) -> Engine:
         engine = create_engine(

@@ -44,6 +44,7 @@ JSON = st.recursive(
         pytest.param(b"[" * 200_000 + b"]" * 200_000, id="200,000 brackets"),
         pytest.param(b'{"a":' * 101 + b"1" + b"}" * 101, id="101 levels"),
         pytest.param(b"[" + b"1," * 200_000 + b"1]", id="200,001 items"),
+        pytest.param(b"[" + b"[{},{},{}]," * 70_000 + b"1]", id="210,000 objects"),
         pytest.param(b'{"a":' + b"9" * 5_000 + b"}", id="an integer of 5,000 digits"),
     ],
 )

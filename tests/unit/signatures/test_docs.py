@@ -17,6 +17,8 @@ from worker.signatures.patterns import cost_of
 from worker.signatures.places import (
     MAX_CHECKS,
     MAX_CHOICES,
+    MAX_CONSTRAINTS,
+    MAX_DEFINITION_WORK,
     MAX_DEPTH,
     MAX_FIELDS,
     MAX_MEMBERS,
@@ -25,11 +27,13 @@ from worker.signatures.places import (
     MAX_PATTERN_COST,
     MAX_TEXT_CHARACTERS,
     MAX_TYPES,
+    MAX_VALUE_CHARACTERS,
 )
 from worker.signatures.sizes import MAX_DEFINITION_CHARACTERS, MAX_DEFINITION_VALUES
 from worker.signatures.strict_json import MAX_JSON_DEPTH
 from worker.signatures.values import Faults, check_value
 from worker.signatures.words import ACCEPTED, is_null_word
+from worker.signatures.work import MAX_WORK
 
 WIRE, GUIDE = "docs/WIRE.md", "docs/DYNAMIC_SIGNATURES.md"
 
@@ -94,6 +98,9 @@ def test_the_limits_are_those_of_the_code() -> None:
         MAX_TYPES,
         MAX_CHOICES,
         MAX_CHECKS,
+        MAX_DEFINITION_WORK,
+        MAX_VALUE_CHARACTERS,
+        MAX_CONSTRAINTS,
         MAX_PATTERN_CHARACTERS,
         MAX_PATTERN_COST,
         MAX_DEFINITION_VALUES,
@@ -101,6 +108,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         MAX_JSON_DEPTH,
     ]
     assert f"{MAX_FORMAT_CHARACTERS:,}" in read(WIRE)
+    assert f"{MAX_WORK:,} units" in read(WIRE)
     assert {pattern: cost_of(pattern) for pattern in costs} == costs
 
     assert expected == given

@@ -101,6 +101,27 @@ HOSTILE: dict[str, tuple[Any, str]] = {
         "invalid_field_name",
     ),
     "an unknown type of a million characters": (one_output("x" * 10**6), "invalid_signature"),
+    "a pattern over a long default": (
+        one_output("string", constraints={"pattern": r"(\w{1,30}\s){1,2}\w+!$"}, default="ab cd " * 310_000),
+        "invalid_signature",
+    ),
+    "patterns over defaults": (
+        many_fields(99, constraints={"pattern": r"(\w{1,3}\s){1,6}\w+!?$"}, default="ab cd " * 1_300),
+        "invalid_signature",
+    ),
+    "a step that is very small": (
+        one_output({"type": "array", "items": {"type": "float", "multiple_of": 1e-300}}, default=[1.5] * 49_000),
+        "invalid_constraint",
+    ),
+    "a long default with a step": (
+        one_output({"type": "array", "items": {"type": "float", "multiple_of": 0.1}}, default=[1.5] * 30_000),
+        "invalid_signature",
+    ),
+    "20,000 unknown constraints": (
+        one_output("string", constraints={f"x{index}": 1 for index in range(20_000)}),
+        "invalid_signature",
+    ),
+    "20,000 unknown keys": (one_output("string", **{f"x{index}": 1 for index in range(20_000)}), "invalid_signature"),
     "unknown types in all fields": (many_fields(99, type="strng"), "unknown_type"),
 }
 
@@ -143,7 +164,11 @@ LARGEST: dict[str, Any] = {
     "types": one_output(wide_object(2, 40)),
     "text": "a -> b: " + " | ".join(["string"] * 1_500),
     "patterns": many_fields(99, constraints={"pattern": "^[a-z]{1,50}$"}),
-    "unknown": one_output("string", constraints={f"x{index}": 1 for index in range(10_000)}),
+    "unknown": many_fields(99, constraints={f"x{index}": 1 for index in range(100)}),
+    "choices with a step": one_output(
+        "float", constraints={"enum": [n / 10 for n in range(10_000)], "multiple_of": 0.1}
+    ),
+    "lists as choices": one_output("list", constraints={"enum": [[n] for n in range(9_000)]}),
 }
 
 
@@ -154,4 +179,4 @@ def test_the_largest_definitions_are_read_after_little_work(what: str, counter: 
     signature = parse(LARGEST[what])
 
     assert counter.calls - before < 2 * MAX_CALLS
-    assert len(signature.warnings) <= 100
+    assert len(signature.warnings) <= 101

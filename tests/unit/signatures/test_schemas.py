@@ -384,3 +384,68 @@ def test_a_sample_of_every_kind_is_read_back(dialect: Dialect) -> None:
         sample = sample_outputs(signature, seed="1")
 
         assert sample == read_json_outputs(signature, json.dumps(sample), dialect=dialect)
+
+
+@pytest.mark.parametrize("pattern", ["^[a-z[0-9]]$", "^[a[:digit:]]+$", r"[\]x[y]]", "[]a]", "[^]a]", "(a|[b[c]])"])
+def test_a_pattern_with_a_class_in_a_class_is_in_no_schema(pattern: str) -> None:
+    """ECMA reads the inner bracket as a character, so it would mean something else."""
+    spelling = {"type": "string", "pattern": pattern}
+
+    assert "pattern" not in written(spelling, "full")
+    assert "pattern" not in written(spelling, "strict")
+
+
+@pytest.mark.parametrize("pattern", [r"^[a-z\[\]]+$", r"\[[a-z]\]", "[a][b]", r"a\]b", "^[^a]$"])
+def test_a_pattern_with_plain_classes_is_in_both_schemas(pattern: str) -> None:
+    """Escaped brackets are the same to all readers."""
+    spelling = {"type": "string", "pattern": pattern}
+
+    assert written(spelling, "full")["pattern"] == pattern
+    assert written(spelling, "strict")["pattern"] == pattern
+
+
+def test_objects_that_begin_alike_are_asked_for_as_text_in_strict() -> None:
+    """OpenAI refuses an `anyOf` of objects with identical first keys."""
+    alike = {"list": {"anyOf": [{"properties": {"k": "integer", word: "string"}} for word in "ab"]}}
+    other = {"anyOf": [{"properties": {"a": "integer"}}, {"properties": {"b": "integer", "a": "string"}}, "string"]}
+
+    assert written(alike, "strict")["type"] == "string"
+    assert written(alike, "full")["type"] == "array"
+    assert "anyOf" in written(other, "strict")
+
+
+@pytest.mark.parametrize("bound", [2**53, -(2**53), 2**53 + 1, -(2**60)])
+def test_bounds_of_integers_that_not_all_readers_have_are_left_out_in_strict(bound: int) -> None:
+    """They are checked afterwards."""
+    spelling = {"type": "integer", "minimum": bound}
+
+    assert written(spelling, "full")["minimum"] == bound
+    assert ("minimum" in written(spelling, "strict")) is (abs(bound) <= 2**53)
+
+
+def _wide(name: str, count: int) -> dict[str, Any]:
+    return {"name": name, "type": {"properties": {f"{index:0>60}": "string" for index in range(count)}}}
+
+
+def test_names_beyond_what_a_strict_schema_may_have_make_the_heaviest_fields_text() -> None:
+    """120,000 characters of names in all."""
+    objects = {f"o{n}": {"properties": {f"{i:0>64}": "string" for i in range(90)}} for n in range(21)}
+    outputs = [{"name": "big", "type": {"properties": objects}}, _wide("small", 5)]
+    signature = parse({"inputs": [{"name": "q"}], "outputs": outputs})
+    properties = write_schema(signature, dialect="strict", side="outputs")["properties"]
+
+    assert properties["big"]["type"] == "string"
+    assert properties["small"]["type"] == "object"
+    assert write_schema(signature, dialect="full", side="outputs")["properties"]["big"]["type"] == "object"
+
+
+def test_choices_beyond_what_a_strict_schema_may_have_are_left_out() -> None:
+    """120,000 characters of names and choices in all."""
+    outputs = [
+        {"name": f"y{n}", "constraints": {"enum": [f"{n}{i}".ljust(8_000, "x") for i in range(10)]}} for n in range(2)
+    ]
+    signature = parse({"inputs": [{"name": "q"}], "outputs": outputs})
+    properties = write_schema(signature, dialect="strict", side="outputs")["properties"]
+
+    assert "enum" in properties["y0"]
+    assert "enum" not in properties["y1"]
