@@ -14,6 +14,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, get_args
 
+import orjson
+
 from worker.cache import CountedCache
 from worker.errors import (
     DefinitionError,
@@ -164,7 +166,7 @@ class Blueprints:
         return own or args.fallback or self._settings.fallback
 
     def _parse(self, definition: object) -> Signature:
-        key = definition_key(definition)
+        key = cache_key(definition)
         found = self.cache.get(key, lambda: _parse_or_refusal(definition), size_bytes=len(key))
         if isinstance(found, DefinitionError):
             raise found.again()
@@ -214,11 +216,25 @@ def field_mapping(signature: Signature | None) -> dict[str, str]:
     return {field.name: field.name for field in (*signature.inputs, *signature.outputs)}
 
 
+def cache_key(definition: object) -> bytes:
+    """Return a key under which a definition is found in this process: cheaper than `definition_key`, and never stored."""
+    bare = _without_metadata(definition)
+    try:
+        return orjson.dumps(bare, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # integers beyond 64 bits
+        return canonical(bare)
+
+
 def definition_key(definition: object) -> bytes:
-    """Return the canonical JSON of a definition; ``metadata`` holds a time stamp and names nothing of it."""
+    """Return the canonical JSON of a definition, the same in every process."""
+    return canonical(_without_metadata(definition))
+
+
+def _without_metadata(definition: object) -> object:
+    """Leave out ``metadata``: it holds a time stamp and names nothing of the definition."""
     if isinstance(definition, dict) and "metadata" in definition:
-        definition = {key: value for key, value in definition.items() if key != "metadata"}
-    return canonical(definition)
+        return {key: value for key, value in definition.items() if key != "metadata"}
+    return definition
 
 
 def _switched_off() -> DynamicSignaturesOffError:

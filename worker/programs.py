@@ -13,11 +13,11 @@ from typing import Any
 import dspy
 
 from worker.adapter import SchemaAdapter, WireAdapter
-from worker.blueprints import Blueprint, Blueprints, definition_key
+from worker.blueprints import Blueprint, Blueprints, cache_key
 from worker.cache import CountedCache
 from worker.errors import InvalidInputsError, Problem
 from worker.flags import Flags
-from worker.message import ExecuteArgs, canonical, dump
+from worker.message import ExecuteArgs, dump
 from worker.settings import Settings
 from worker.signatures import LEGACY, Dialect, Signature, check_inputs
 from worker.signatures.classes import make_signature_class
@@ -116,7 +116,7 @@ class Programs:
         sent = [args.program_type, args.lm, args.demos, *policies]
         config = [args.config.temperature, args.config.max_tokens]
         flags = flags or self.blueprints.flags({})
-        key = (definition_key(args.signature), canonical([*sent, *config]), flags)
+        key = (cache_key(args.signature), cache_key([*sent, *config]), flags)
 
         def draw() -> Program:
             blueprint = self.blueprints.draw(args, flags=flags)
@@ -161,7 +161,7 @@ class Programs:
     def _compile(self, blueprint: Blueprint) -> Program:
         signature = self.blueprints.normalized(blueprint) or LEGACY
         has_reasoning = blueprint.program_type == "chain_of_thought"
-        size_bytes = len(definition_key(blueprint.definition))
+        size_bytes = len(cache_key(blueprint.definition))
         compiled = self._compile_signature(signature, has_reasoning=has_reasoning, size_bytes=size_bytes)
         predictor = dspy.Predict(compiled.signature_class)
         predictor.demos = [compiled.adapter.to_internal(demo) for demo in blueprint.demos]

@@ -265,3 +265,18 @@ async def test_the_python_client_cancels_and_asks_for_kept_results(
     assert (too_late, cancelled) == ("too_late", "cancelled")
     assert refused.value.code == "cancelled"
     assert lm_stub.calls == 1
+
+
+async def test_as_many_calls_are_in_flight_as_the_concurrency_says(
+    start_worker: StartWorker, caller: Caller, lm_stub: LMStub
+) -> None:
+    """DSPy's own connection pool would stop at 100."""
+    lm_stub.behaviour = lm_stub.hang
+    async with start_worker(concurrency="150", lm_timeout_seconds="30", job_timeout_seconds="60", drain_seconds="61"):
+        await caller.create(DEFINITION, id="p")
+        jobs = [await caller.publish("execute", run("p"), message_id=f"m{number}") for number in range(150)]
+        await lm_stub.reach(150)
+        lm_stub.released.set()
+        replies = [json.loads((await caller.reply(job)).body) for job in jobs]
+
+    assert all(reply["success"] for reply in replies)
