@@ -72,6 +72,7 @@ class Commands:
         args, warnings = read_args(CreateArgs, job.args)
         blueprints = self._programs.blueprints
         blueprint = blueprints.draw(args, flags=standing.flags)
+        # Refuses what the flags forbid before anything is stored.
         blueprints.in_force(blueprint, flags=standing.flags)
         standing.fingerprint = blueprint.fingerprint
         fingerprint = program_fingerprint(blueprint, args)

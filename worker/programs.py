@@ -12,12 +12,12 @@ from typing import Any
 
 import dspy
 
-from worker.adapter import SchemaAdapter, WireAdapter
+from worker.adapter import SchemaAdapter, WireAdapter, as_text
 from worker.blueprints import Blueprint, Blueprints, cache_key
 from worker.cache import CountedCache
 from worker.errors import InvalidInputsError, Problem
 from worker.flags import Flags
-from worker.message import ExecuteArgs, dump
+from worker.message import ExecuteArgs
 from worker.settings import Settings
 from worker.signatures import LEGACY, Dialect, Signature, check_inputs
 from worker.signatures.classes import make_signature_class
@@ -185,21 +185,17 @@ def as_question(inputs: Mapping[str, Any], *, instructions_text: str) -> str:
         InvalidInputsError: There is nothing to ask.
     """
     if "question" in inputs:
-        return _text(inputs["question"])
+        return as_text(inputs["question"])
     if len(inputs) == 1:
-        return _text(next(iter(inputs.values())))
+        return as_text(next(iter(inputs.values())))
     if not inputs:
         raise InvalidInputsError(
             "Missing required field: question", field="question", problems=[Problem("/inputs/question", "missing")]
         )
-    lines = [f"{name}: {_text(value)}" for name, value in inputs.items()]
+    lines = [f"{name}: {as_text(value)}" for name, value in inputs.items()]
     return "\n".join(([instructions_text] if instructions_text else []) + lines)
 
 
 def _question_instructions(definition: object) -> str:
     description = definition.get("description") if isinstance(definition, dict) else None
     return description.strip() if isinstance(description, str) else ""
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else dump(value).decode()

@@ -107,10 +107,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         commands, handler = _left_hand(settings, store, lms=lms, inbox=inbox, worker_id=worker_id)
         stack.push_async_callback(_last_flush, commands)
 
-        topology = Topology.of(
-            namespace=settings.namespace,
-            delays_ms=settings.delays_ms,
-        )
+        topology = Topology.of(namespace=settings.namespace, delays_ms=settings.delays_ms)
         publisher = Publisher(settings, topology, worker_id=worker_id)
         stack.push_async_callback(publisher.close)
         consumer = Consumer(settings, topology, handle=handler.handle, publisher=publisher, worker_id=worker_id)

@@ -24,7 +24,6 @@ class Standing:
         program: The program that the job names, as of the claim.
         attempts: Earlier runs that reached the LM, in this generation.
         first_delivered_ms: Unix milliseconds of the first delivery.
-        now_ms: Unix milliseconds at the claim.
         meter: What the job has used so far.
         flags: As of the claim.
         is_cancelled: Whether the job was cancelled before it started.
@@ -36,7 +35,6 @@ class Standing:
     program: ProgramRecord | None
     attempts: int
     first_delivered_ms: int
-    now_ms: int
     meter: Meter
     flags: Flags = field(default_factory=Flags)
     is_cancelled: bool = False
@@ -64,7 +62,6 @@ class Standing:
             program=claim.program if claim else None,
             attempts=claim.attempts if claim else trail.attempts,
             first_delivered_ms=trail.first_delivered_ms or (claim.first_seen_ms if claim else now_ms),
-            now_ms=now_ms,
             meter=_meter(claim, trail.attempts, max_calls=settings.max_lm_calls, deadline_ms=job.deadline_ms),
             flags=flags,
             is_cancelled=claim.is_cancelled if claim else False,

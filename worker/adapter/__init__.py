@@ -5,7 +5,7 @@ See Also:
 """
 
 from worker.adapter.chat import WireAdapter
-from worker.adapter.prompt import free_word
+from worker.adapter.prompt import as_text, free_word
 from worker.adapter.schema import SchemaAdapter
 
-__all__ = ["SchemaAdapter", "WireAdapter", "free_word"]
+__all__ = ["SchemaAdapter", "WireAdapter", "as_text", "free_word"]

@@ -102,6 +102,17 @@ class _Write:
     result: Any = None
     error: BaseException | None = None
 
+    def attempt(self, connection: Connection) -> None:
+        """Do the work in the batch's own transaction, which ends with it if it fails.
+
+        Raises:
+            _WorkError: It did.
+        """
+        try:
+            self.result = self.work(connection)
+        except Exception as error:
+            raise _WorkError(error) from error
+
     def run(self, connection: Connection) -> None:
         """Do the work in a savepoint of its own: what fails takes no neighbour with it."""
         try:
@@ -198,18 +209,12 @@ class SqliteDatabase:
         try:
             with self._writer.begin() as connection:
                 for write in batch:
-                    write.result = self._attempt(write, connection)
+                    write.attempt(connection)
         except _WorkError as error:
             if len(batch) == 1:
                 raise error.cause from None
             return False
         return True
-
-    def _attempt(self, write: _Write, connection: Connection) -> Any:
-        try:
-            return write.work(connection)
-        except Exception as error:
-            raise _WorkError(error) from error
 
     def _make_writer(self, path: str) -> Engine:
         engine = create_engine(
