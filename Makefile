@@ -7,10 +7,10 @@ MAKEFLAGS += --no-print-directory
 COVERAGE := --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format bench fuzz lock clean
+.PHONY: help setup demo test test-elixir check format bench fuzz chaos lock clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
 
 setup: .venv/.ready ## make .venv with the dspex-worker command in it
 	@$(if $(filter setup,$(MAKECMDGOALS)),echo "  ready: $(BIN)/dspex-worker",:)
@@ -23,7 +23,10 @@ demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come b
 	@$(SERVICES) -- $(BIN)/dspex-worker demo
 
 test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
-	@$(SERVICES) --postgres --tool docker-compose --tool npm -- $(BIN)/python -m pytest $(or $(ARGS),$(COVERAGE))
+	@$(SERVICES) --postgres --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(COVERAGE))
+
+test-elixir: setup ## run the tests of the Elixir client alone, with two workers (ARGS="test/integration --trace")
+	@$(SERVICES) --tool elixir -- $(BIN)/python -m tests.elixir $(ARGS)
 
 check: setup ## check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .
@@ -36,14 +39,17 @@ format: setup ## bring the code into the format that `make check` asks for
 	@$(BIN)/ruff check --fix .
 
 bench: setup ## measure the figures of the README
-	@$(SERVICES) -- $(BIN)/python -m benchmarks $(ARGS)
+	@$(SERVICES) --tool elixir -- $(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --bodies 5000")
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+chaos: setup ## kill workers and brokers for an hour and write what is left to docs/RELIABILITY.md (ARGS="--only drain")
+	@$(BIN)/python -m tests.faults --long --write $(ARGS)
 
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)
 
 clean: ## remove .venv, caches and builds
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist build
+	@rm -rf clients/*/_build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

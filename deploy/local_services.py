@@ -14,11 +14,14 @@ the command finds in           what it is
 ``DSPEX_TEST_POSTGRES_URL``    with ``--postgres``: as you set it; else a private throw-away server
 ``XDG_STATE_HOME``             a folder that is removed at the end (the worker's default store lives there)
 ``DSPY_CACHEDIR``              likewise
+``ERL_LIBS``                   as you set it; else the Erlang libraries that come with ``rabbitmq-server``, if it is
+                               installed: Elixir speaks AMQP with them
 =============================  ==========================================================================
 
 What is missing on the machine is installed with apt where that is possible without a question. The exit code is the
 command's; 1 where a service cannot be had, with one line that says what to do. ``--tool NAME`` sees to a command that
-must be on the path, installed from the Debian package of the same name where it is missing.
+must be on the path, installed from the Debian package of the same name where it is missing; with ``elixir`` come the
+libraries of ``ERL_LIBS``.
 """
 
 from __future__ import annotations
@@ -41,7 +44,7 @@ from typing import TypeVar
 import system_packages
 from child_processes import ServiceError, kill_group, terminate
 from postgres_server import PostgresServer, find_binaries
-from rabbit_node import RabbitNode, find_server
+from rabbit_node import RabbitNode, find_erlang_libraries, find_server
 
 __all__ = ["PostgresServer", "RabbitNode", "ServiceError", "install_missing", "main", "services", "temporary_folder"]
 
@@ -99,6 +102,8 @@ def services(*, postgres: bool = False) -> Iterator[dict[str, str]]:
         folder = stack.enter_context(temporary_folder())
         stack.callback(_ignore_stop_signals)
         environment |= {"XDG_STATE_HOME": str(folder / "state"), "DSPY_CACHEDIR": str(folder / "dspy")}
+        if libraries := find_erlang_libraries():
+            environment.setdefault("ERL_LIBS", str(libraries))
         started = time.monotonic()
         node = stack.enter_context(_closing(RabbitNode(folder / "rabbitmq"))) if needs_broker else None
         server = stack.enter_context(_closing(PostgresServer(folder / "postgres"))) if needs_postgres else None
@@ -157,6 +162,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _install_tools(names: Sequence[str]) -> None:
     missing = [name for name in names if shutil.which(name) is None]
+    if "elixir" in names and find_erlang_libraries() is None:
+        missing.append("rabbitmq-server")
     if missing:
         system_packages.install(*missing, otherwise=".")
 

@@ -6,6 +6,7 @@ It runs the binaries of the machine's ``postgresql`` package on a cluster of its
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -113,6 +114,14 @@ class PostgresServer:
             kill_all(backends)  # each backend leads a group of its own, and holds the shared memory
             self._server = None
 
+    def pause(self) -> None:
+        """Freeze the server with SIGSTOP: connections stay open and nothing answers."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a frozen server go on."""
+        self._signal(signal.SIGCONT)
+
     def restart(self) -> None:
         """Start the server again on the same port and data, and wait until it is ready; stop it first if it runs."""
         self.stop()
@@ -125,6 +134,15 @@ class PostgresServer:
             # Its own immediate shutdown, because it then reaps its backends itself.
             terminate(self._server, number=signal.SIGQUIT, grace_seconds=5)
             self._server = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the server and then to its backends: frozen first, it makes no more of them."""
+        if self._server is None:
+            return
+        self._server.send_signal(number)
+        for process_id in child_ids(self._server.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process_id, number)
 
     def _make_cluster(self) -> None:
         password_file = self.folder / "password"

@@ -47,6 +47,13 @@ def find_server() -> Path | None:
     return Path(elsewhere) if elsewhere else None
 
 
+def find_erlang_libraries() -> Path | None:
+    """Return the folder with the Erlang libraries of the machine's ``rabbitmq-server``, ``amqp_client`` among them."""
+    server = find_server()
+    folder = server.resolve().parents[1] / "plugins" if server is not None else None
+    return folder if folder is not None and any(folder.glob("amqp_client-*/ebin")) else None
+
+
 class RabbitNode:
     """One broker node in a folder of its own.
 
@@ -54,13 +61,17 @@ class RabbitNode:
     the context manager does both and ends with the node killed. Name, ports, password and data outlive ``stop``,
     ``kill`` and ``restart``; the folder is the caller's to remove.
 
+    Args:
+        folder: Holds its configuration, data and logs; nobody else's.
+        config: More lines for its ``rabbitmq.conf``, e.g. a TLS listener.
+
     Attributes:
         url: ``amqp://`` URL of the node, with its user and password.
         port: Its AMQP port on 127.0.0.1.
         log: File with what it prints; its own log is in the folder ``log`` beside it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, config: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # a password lies in it
         self.folder = folder
@@ -71,8 +82,8 @@ class RabbitNode:
         self._environment = self._make_environment(dist_port=free_port(), epmd_port=free_port())
         self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
-        config = _CONFIG.format(port=self.port, password=self._password)
-        (folder / "rabbitmq.conf").write_text(config, encoding="utf-8")
+        own_config = _CONFIG.format(port=self.port, password=self._password)
+        (folder / "rabbitmq.conf").write_text(own_config + config, encoding="utf-8")
         (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
 
     @property
@@ -145,16 +156,22 @@ class RabbitNode:
         if self._node is not None:
             self._node.send_signal(signal.SIGCONT)
 
+    @property
+    def ctl_command(self) -> tuple[str, ...]:
+        """``rabbitmqctl`` of this node as a command that runs in any environment."""
+        own = (f"{name}={value}" for name, value in self._environment.items() if os.environ.get(name) != value)
+        tool = self._find_server().with_name("rabbitmqctl")
+        return ("env", *own, str(tool), "--node", self._node_name)
+
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against this node and return what it prints; takes about a second.
 
         Raises:
             ServiceError: The command failed; with its output.
         """
-        tool = self._find_server().with_name("rabbitmqctl")
-        command = [str(tool), "--node", self._node_name, "--quiet", *arguments]
+        command = [*self.ctl_command, "--quiet", *arguments]
         done = subprocess.run(
-            command, env=self._environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+            command, stdin=subprocess.DEVNULL, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
         )
         if done.returncode != 0:
             raise ServiceError(f"rabbitmqctl {' '.join(arguments)} failed: {done.stdout}{done.stderr}")

@@ -30,6 +30,7 @@ from worker.message import CreateArgs, ExecuteArgs, canonical, dump, error_detai
 from worker.settings import Settings
 from worker.signatures import LEGACY, Signature, check_inputs, check_outputs, is_legacy
 from worker.signatures import parse as parse_signature
+from worker.store import CorruptRowError
 
 Kind = Literal["dynamic", "legacy", "fallback"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -77,8 +78,15 @@ class Blueprint:
 
     @classmethod
     def from_text(cls, text: str) -> Blueprint:
-        """Read a stored blueprint."""
-        return cls(**parse(text.encode(), max_bytes=_MAX_STORED_BYTES))
+        """Read a stored blueprint.
+
+        Raises:
+            CorruptRowError: It is none; the job's sender has done nothing wrong.
+        """
+        try:
+            return cls(**parse(text.encode(), max_bytes=_MAX_STORED_BYTES))
+        except (WorkerError, TypeError) as error:
+            raise CorruptRowError("The stored definition of a program cannot be read") from error
 
 
 class Blueprints:

@@ -13,15 +13,16 @@ from typing import Any
 
 from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprint, signature_class_name
 from worker.bridge import Bridge
+from worker.callers import IsGone, check_caller, nobody_knows
 from worker.controls import Controls
 from worker.errors import InvalidRequestError, ProgramNotFoundError, RunError
-from worker.execution import Limits, Runner
+from worker.execution import Limits, Result, Runner
 from worker.inbox import Inbox, Run
 from worker.message import CreateArgs, ExecuteArgs, Job, read_args
 from worker.programs import Program, Programs
 from worker.settings import Settings
 from worker.standing import Standing
-from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError, steadily
+from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError, briefly, steadily
 from worker.tally import Tally
 from worker.telemetry import JOB_SECONDS, PROGRAM_RUNS, PROGRAMS_CREATED
 
@@ -35,6 +36,7 @@ class Commands:
         programs: Definitions into programs.
         runner: Runs them.
         inbox: Stores successes.
+        callers: Tells who has gone, before the LM is paid for.
 
     Attributes:
         once: Command → what runs it, `Controls` included.
@@ -42,13 +44,23 @@ class Commands:
         bridge: Answers what only DSPex's own bridge had work to do for.
     """
 
-    def __init__(self, store: Store, settings: Settings, *, programs: Programs, runner: Runner, inbox: Inbox) -> None:
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        programs: Programs,
+        runner: Runner,
+        inbox: Inbox,
+        callers: IsGone = nobody_knows,
+    ) -> None:
         self._store = store
         self._settings = settings
         self._programs = programs
         self._runner = runner
         self._inbox = inbox
-        self._runs: collections.Counter[str] = collections.Counter()
+        self._is_gone = callers
+        self._runs: collections.Counter[tuple[str, str]] = collections.Counter()
         self.tally = Tally()
         self.bridge = Bridge(settings)
         self.once: dict[str, Run] = {
@@ -82,6 +94,7 @@ class Commands:
             definition=blueprint.to_text(),
             kind=blueprint.kind,
             replace=args.replace,
+            tenant=job.tenant,
             ttl_ms=self._inbox.ttl_ms,
         )
         known = [*standing.warnings, *warnings]
@@ -92,10 +105,11 @@ class Commands:
             created = self._created(record, stored_blueprint, warnings=known)
             return self._inbox.success(job, created | (self._gemini(blueprint.lm) if is_gemini else {}))
 
-        _, stored = await steadily(
+        record, stored = await steadily(
             lambda: self._store.create_program(new, ticket=standing.ticket, token=standing.token, answer=answer)
         )
-        PROGRAMS_CREATED.labels(blueprint.kind).inc()
+        if record.is_new:
+            PROGRAMS_CREATED.labels(blueprint.kind).inc()
         return stored
 
     async def execute_program(self, job: Job, standing: Standing) -> StoredOutcome:
@@ -118,50 +132,24 @@ class Commands:
             warnings.append("The signature was ignored: the job names a program")
         inputs, input_warnings = program.read_inputs(args.inputs)
         limits, limit_warnings = self._limits(args, program, standing)
-        with self._inbox.stoppable(standing), self._counting_failures(program):
-            run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
+        await check_caller(job, choice=self._settings.when_caller_gone, is_gone=self._is_gone)
+        with self._inbox.stoppable(standing):
+            await self._runner.admit(limits, meter=standing.meter)
+            with self._counting_failures(program):
+                run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
         kind: Kind = program.blueprint.kind if run.fallback_reason is None else "fallback"
         self._count(kind, result="ok", seconds=run.seconds)
         if record is not None:
-            self._runs[record.program_id] += 1
-        blueprint = program.blueprint
-        reason = run.fallback_reason or blueprint.reason
-        result = {
-            "program_id": record.program_id if record else None,
-            "outputs": run.outputs,
-            "is_dynamic": program.is_dynamic and run.fallback_reason is None,
-            "fallback_used": reason is not None,
-            "fallback_reason": reason,
-            "usage": standing.meter.to_json(),
-            "attempts": standing.attempts_now,
-            "execution_time": run.seconds,
-            "signature_fingerprint": blueprint.fingerprint,
-            "program_version": record.version if record else None,
-            "warnings": [
-                *standing.warnings,
-                *warnings,
-                *blueprint.warnings,
-                *input_warnings,
-                *limit_warnings,
-                *run.warnings,
-            ],
-        }
-        return result, limits.lm
+            self._runs[job.tenant, record.program_id] += 1
+        known = [*standing.warnings, *warnings, *program.blueprint.warnings, *input_warnings, *limit_warnings]
+        return _executed(record, program, run=run, standing=standing, warnings=known), limits.lm
 
     async def delete_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Delete a program; results of its jobs stay."""
         program_id = named_program(job)
-        stored = self._inbox.success(job, {"program_id": program_id, "status": "deleted"})
-        ticket, token, ttl_ms = standing.ticket, standing.token, self._inbox.ttl_ms
-        is_deleted = await steadily(
-            lambda: self._store.delete_program(program_id, ticket=ticket, token=token, outcome=stored, ttl_ms=ttl_ms)
-        )
-        if not is_deleted:
-            raise ProgramNotFoundError(program_id)
-        if ticket is None:
-            return stored
-        # Another delivery of this job may have been first: then its reply is the one that is repeated.
-        return await steadily(lambda: self._store.get_result(ticket.job_key, tenant=ticket.tenant)) or stored
+        outcome = self._inbox.success(job, {"program_id": program_id, "status": "deleted"})
+        holding = self._inbox.holding(standing)
+        return await steadily(lambda: self._store.delete_program(program_id, holding=holding, outcome=outcome))
 
     async def flush_runs(self) -> None:
         """Write the run counts that gathered since the last call; a store that is down gets them the next time."""
@@ -183,7 +171,10 @@ class Commands:
             record = standing.program
             program_id = args.program_id
             if record is None and standing.ticket is None:
-                record = await steadily(lambda: self._store.get_program(program_id))
+                hold_seconds = self._settings.store_hold_seconds
+                record = await briefly(
+                    lambda: self._store.get_program(program_id, tenant=standing.tenant), hold_seconds=hold_seconds
+                )
             if record is None:
                 raise ProgramNotFoundError(program_id)
             return record, self._programs.load(record, flags=standing.flags, policy=args.options.fallback)
@@ -254,6 +245,27 @@ class Commands:
             "fallback_reason": blueprint.reason,
             "warnings": [*warnings, *blueprint.warnings],
         }
+
+
+def _executed(
+    record: ProgramRecord | None, program: Program, *, run: Result, standing: Standing, warnings: list[Any]
+) -> dict[str, Any]:
+    """Return the result of a run as the reply spells it."""
+    blueprint = program.blueprint
+    reason = run.fallback_reason or blueprint.reason
+    return {
+        "program_id": record.program_id if record else None,
+        "outputs": run.outputs,
+        "is_dynamic": program.is_dynamic and run.fallback_reason is None,
+        "fallback_used": reason is not None,
+        "fallback_reason": reason,
+        "usage": standing.meter.to_json(),
+        "attempts": standing.attempts_now,
+        "execution_time": run.seconds,
+        "signature_fingerprint": blueprint.fingerprint,
+        "program_version": record.version if record else None,
+        "warnings": [*warnings, *run.warnings],
+    }
 
 
 def named_program(job: Job) -> str:

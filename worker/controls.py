@@ -44,7 +44,15 @@ class Controls:
         }
 
     async def set_flag(self, job: Job, standing: Standing) -> StoredOutcome:
-        """Set a flag for all workers at once."""
+        """Set a flag for all workers at once, and so for all tenants: only the operator may, where there are some.
+
+        Raises:
+            NotPermittedError: A tenant asks.
+        """
+        if self._settings.tenancy == "user_id" and job.tenant not in self._settings.operators:
+            raise NotPermittedError(
+                f"Flags hold for every tenant; only the users in {PREFIX}TRUSTED_USERS may set them"
+            )
         name, value = read_flag(job.args.get("name"), job.args.get("value"))
 
         def answer(before: dict[str, str]) -> StoredOutcome:
@@ -54,7 +62,7 @@ class Controls:
 
         holding = self._inbox.holding(standing)
         stored = await steadily(lambda: self._store.set_flag(name, value, holding=holding, answer=answer))
-        log.warning("flag.set", name=name, value=value)
+        log.warning("flag.set", name=name, value=value, user=job.delivery.user_id)
         return stored
 
     async def cancel(self, job: Job, standing: Standing) -> StoredOutcome:
@@ -73,7 +81,7 @@ class Controls:
         return stored
 
     async def cleanup(self, job: Job, standing: Standing) -> StoredOutcome:
-        """Delete all programs."""
+        """Delete all programs of the tenant."""
 
         def answer(removed: int) -> StoredOutcome:
             return self._inbox.success(job, {"status": "cleaned", "programs_removed": removed})
@@ -81,7 +89,7 @@ class Controls:
         return await self._delete_programs(standing, answer)
 
     async def reset_state(self, job: Job, standing: Standing) -> StoredOutcome:
-        """Delete all programs, and begin to count this worker's commands and errors anew."""
+        """Delete all programs of the tenant, and begin to count this worker's commands and errors anew."""
         counts = {"commands_reset": self._tally.commands, "errors_reset": self._tally.errors}
 
         def answer(cleared: int) -> StoredOutcome:

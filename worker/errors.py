@@ -23,6 +23,7 @@
     │  └─ ReplyToNotAllowedError     reply_to_not_allowed
     ├─ ExpiredError                  expired
     ├─ CancelledJobError             cancelled
+    ├─ CallerGoneError               caller_gone
     └─ RunError                      the job was right, and its run failed
        ├─ TransientLMError           may pass: delayed on the broker, then again
        │  ├─ LMRateLimitedError      lm_rate_limited
@@ -35,6 +36,7 @@
        ├─ OutputInvalidError         output_invalid
        ├─ JobTimeoutError            timeout
        ├─ BudgetExceededError        budget_exceeded
+       ├─ WorkerLostError            worker_lost
        └─ InternalError              internal
 
 ``str(error)`` is the reply's ``error`` string; DSPex matches on some of them, so the prefixes below are fixed.
@@ -247,6 +249,12 @@ class CancelledJobError(WorkerError):
     code = "cancelled"
 
 
+class CallerGoneError(WorkerError):
+    """Nobody waits for the job's reply any more, so it was not started; there is nobody to tell."""
+
+    code = "caller_gone"
+
+
 class RunError(WorkerError):
     """The job was accepted and its run failed."""
 
@@ -254,9 +262,14 @@ class RunError(WorkerError):
 
 
 class TransientLMError(RunError):
-    """LM trouble that may pass: the job waits on the broker and runs again."""
+    """LM trouble that may pass: the job waits on the broker and runs again.
+
+    Attributes:
+        is_circuit_open: Whether the LM was taken for down when the job failed: then attempts do not end it.
+    """
 
     recoverable = True
+    is_circuit_open: bool = False
 
 
 class LMRateLimitedError(TransientLMError):
@@ -272,19 +285,19 @@ class LMTimeoutError(TransientLMError):
 
 
 class LMUnavailableError(TransientLMError):
-    """No connection to the LM, or it answered with a server error."""
+    """No connection to the LM, a server error, or a model that its provider does not know."""
 
     code = "lm_unavailable"
 
 
 class LMAuthError(TransientLMError):
-    """The provider refuses the key or the account. Recoverable: an operator mends it, the job is fine."""
+    """The provider refuses the key or the account, or this worker has none. Recoverable: the job is fine."""
 
     code = "lm_auth"
 
 
 class LMInvalidRequestError(RunError):
-    """The provider refuses this very request."""
+    """The provider refuses this very request, or holds its answer back."""
 
     code = "lm_invalid_request"
 
@@ -326,6 +339,12 @@ class BudgetExceededError(RunError):
     """The job would need more LM calls than it may make."""
 
     code = "budget_exceeded"
+
+
+class WorkerLostError(RunError):
+    """The job was running each time that its worker died, the last times alone: it is taken for the killer."""
+
+    code = "worker_lost"
 
 
 class InternalError(RunError):

@@ -2,7 +2,7 @@
 
 What a run may cost is in its `Meter`; what it may last is one time-out around all of it. Longer waits belong to the
 broker's delay ladder, never to an unacked delivery, so the only retry here is one quick second attempt after a
-transport error or a server error. An invalid answer is asked for again, with its problems named; each time is an LM
+transport error or a server error, and none while the LM is taken for down. An invalid answer is asked for again, with its problems named; each time is an LM
 call like any other.
 """
 
@@ -22,10 +22,11 @@ from dspy.utils.exceptions import AdapterParseError
 from tenacity.stop import stop_base
 
 from worker.adapter import WireAdapter, free_word
-from worker.errors import InvalidRequestError, JobTimeoutError, LMUnavailableError, OutputInvalidError
-from worker.lm import OFFLINE_ANSWER, OFFLINE_WARNING, CountedLM, LMs
+from worker.errors import ExpiredError, InvalidRequestError, JobTimeoutError, LMUnavailableError, OutputInvalidError
+from worker.lm import CountedLM, LMs
 from worker.message import canonical
 from worker.meter import METER, Meter
+from worker.offline import OFFLINE_ANSWER, OFFLINE_WARNING
 from worker.programs import Compiled, Program, Programs, as_question
 from worker.signatures import sample_outputs
 from worker.telemetry import REPAIRS
@@ -100,6 +101,19 @@ class Runner:
         self._programs = programs
         self._max_repairs = max_repairs
 
+    async def admit(self, limits: Limits, *, meter: Meter) -> None:
+        """Let a job run, unless its LM is taken for down; a job that is not let in has not run.
+
+        Raises:
+            LMNotConfiguredError: No such alias.
+            TransientLMError: The LM is down; it was not called.
+            ExpiredError: The deadline passed while the job waited for its turn.
+        """
+        lm = self._lms.get(limits.lm, pointer=limits.lm_pointer)
+        await self._lms.circuits.admit(lm.alias)
+        if meter.is_late:
+            raise ExpiredError("The job's deadline passed before it was started")
+
     async def run(self, program: Program, inputs: Mapping[str, object], *, limits: Limits, meter: Meter) -> Result:
         """Run a program on checked inputs.
 
@@ -168,21 +182,21 @@ class Runner:
 
 
 def _is_quickly_over(error: BaseException) -> bool:
-    """Tell whether a second call may be made at once: the provider did not ask to wait."""
-    return isinstance(error, LMUnavailableError) and error.retry_after_ms is None
+    """Tell whether a second call may be made at once: the LM is not known to be down, and did not ask to wait."""
+    return isinstance(error, LMUnavailableError) and error.retry_after_ms is None and not error.is_circuit_open
 
 
-class _StopWhenLate(stop_base):
-    """Stop where the caller's deadline has passed."""
+class _StopWhenUsedUp(stop_base):
+    """Stop where the caller's deadline has passed, or where the budget does not cover another call."""
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> bool:
-        return METER.get().is_late
+        return not METER.get().may_go_on
 
 
 async def _reach(task: _Task, adapter: WireAdapter, *, config: Mapping[str, Any]) -> dict[str, Any]:
     """Ask once, with one quick retry where the LM could not be reached."""
     async for attempt in tenacity.AsyncRetrying(
-        stop=tenacity.stop_after_attempt(_QUICK_ATTEMPTS) | _StopWhenLate(),
+        stop=tenacity.stop_after_attempt(_QUICK_ATTEMPTS) | _StopWhenUsedUp(),
         wait=_QUICK_WAIT,
         retry=tenacity.retry_if_exception(_is_quickly_over),
         reraise=True,

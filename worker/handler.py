@@ -19,6 +19,7 @@ unknown program · another one under a known id       program_not_found program_
 same message id, other content                       idempotency_conflict                   error    AckIfReplied
 reply_to refused                                     reply_to_not_allowed                   none     DeadLetter
 past its deadline, or cancelled                      expired cancelled                      error    Ack
+nobody waits any more                                caller_gone                            none     Ack
 LM trouble that may pass                             lm_rate_limited lm_timeout             none yet Delay
                                                      lm_unavailable lm_auth
 the same, attempts, age or deadline used up          the same codes                         error    DeadLetter
@@ -26,9 +27,12 @@ LM trouble that stays                                lm_invalid_request lm_not_c
                                                      context_window_exceeded
 outputs stay invalid                                 output_invalid                         error    DeadLetter
 over its time, calls or cost                         timeout budget_exceeded                error    DeadLetter
+killed its worker three times                        worker_lost                            error    DeadLetter
 a bug                                                internal                               error    DeadLetter
 properties too large to copy                         invalid_request                        error    Reject
 shutdown, connection lost                            –                                      none     Leave
+it may have killed its worker, and is not alone      –                                      none yet Isolate
+the store is down for long                           –                                      none     GiveBack
 ==================================================== ====================================== ======== ===============
 
 A refused ``configure_lm`` is acked in every case: a dead letter would keep the key that DSPex puts into it.
@@ -46,9 +50,11 @@ import structlog
 from worker.bridge import may_hold_a_key
 from worker.commands import Commands
 from worker.errors import (
+    CallerGoneError,
     CancelledJobError,
     ExpiredError,
     InvalidRequestError,
+    NotPermittedError,
     RefusedError,
     ReplyToNotAllowedError,
     RunError,
@@ -61,10 +67,12 @@ from worker.message import (
     AckIfReplied,
     DeadLetter,
     Delivery,
+    GiveBack,
     Job,
     Letter,
     Outcome,
     Reject,
+    Reply,
     Settlement,
     check_deadline,
     check_properties,
@@ -76,10 +84,13 @@ from worker.message import (
     parse,
     request_id,
 )
-from worker.questions import Questions
+from worker.questions import Question, Questions
 from worker.settings import Settings
-from worker.store import steadily
+from worker.store import StoreUnavailableError, briefly
 from worker.telemetry import JOBS
+
+# Codes of outcomes that are neither a result nor an error: the job is handed in again.
+_UNDECIDED = frozenset({"delayed", "isolated", "store_down"})
 
 log = structlog.get_logger()
 
@@ -119,9 +130,10 @@ class Handler:
         command = "unreadable"
         try:
             self._check_envelope(delivery)
-            document = parse(delivery.body, max_bytes=self._settings.max_body_bytes)
+            tenant = self._tenant_of(delivery)
+            document = self._read(delivery)
             check_properties(delivery)
-            job = decode(document, delivery)
+            job = decode(document, delivery, tenant=tenant)
             key = job.key
             command = self._known(job.command)
             outcome = await self._answer(job)
@@ -136,9 +148,24 @@ class Handler:
 
     def _check_envelope(self, delivery: Delivery) -> None:
         """Check where the reply may go first of all: whatever is refused after this is answered there."""
-        check_reply_to(delivery.reply_to, namespace=self._settings.namespace, pattern=self._settings.reply_to_pattern)
+        settings = self._settings
+        check_reply_to(delivery.reply_to, namespace=settings.namespace, pattern=settings.effective_reply_to_pattern)
+        if settings.tenancy == "user_id" and not delivery.user_id:
+            raise NotPermittedError("This deployment needs the user_id property, which tells tenants apart")
         if delivery.is_oversized:
             raise InvalidRequestError("Properties and headers are larger than 64 KiB")
+
+    def _read(self, delivery: Delivery) -> object:
+        """Parse the body; of one that cannot be read, the properties may tell why: it says that it is gzip."""
+        try:
+            return parse(delivery.body, max_bytes=self._settings.max_body_bytes)
+        except WorkerError:
+            check_properties(delivery)
+            raise
+
+    def _tenant_of(self, delivery: Delivery) -> str:
+        """Return whose job it is: the broker has checked the user; empty where all are one trust domain."""
+        return delivery.user_id or "" if self._settings.tenancy == "user_id" else ""
 
     def _known(self, command: str) -> str:
         if command not in self._commands.once and command not in self._questions.answers:
@@ -147,47 +174,56 @@ class Handler:
 
     async def _answer(self, job: Job) -> Outcome:
         question = self._questions.answers.get(job.command)
-        if question is None:
-            return await self._inbox.once(job, self._commands.once[job.command])
+        try:
+            if question is None:
+                return await self._inbox.once(job, self._commands.once[job.command])
+            return await self._ask(job, question)
+        except StoreUnavailableError as error:
+            log.warning("job.given_back", reason=str(error))
+            return Outcome(None, GiveBack(), code="store_down")
+
+    async def _ask(self, job: Job, question: Question) -> Outcome:
         check_deadline(job, now_ms=self._clock_ms())
-        body = encode_success(job.id, await steadily(lambda: question(job)), now_ms=self._clock_ms())
-        reply = make_reply(job.delivery, body, job_key=job.key, namespace=self._settings.namespace, attempts=0)
-        return Outcome(reply, Ack())
+        answer = await briefly(lambda: question(job), hold_seconds=self._settings.store_hold_seconds)
+        body = encode_success(job.id, answer, now_ms=self._clock_ms())
+        return Outcome(self._reply(job.delivery, body, key=job.key), Ack())
 
     def _refuse(self, delivery: Delivery, error: WorkerError, *, document: object, key: str | None) -> Outcome:
         """End a job that was not run, or whose run had no row to end in."""
         is_secret = may_hold_a_key(delivery, document)
-        letter = Letter.of(error)
-        if isinstance(error, ReplyToNotAllowedError):
-            settlement: Settlement = Reject() if delivery.is_oversized else DeadLetter(letter)
-            return Outcome(None, Ack() if is_secret else settlement, code=error.code)
+        settlement = Ack() if is_secret else _settlement(delivery, error)
+        if isinstance(error, ReplyToNotAllowedError | CallerGoneError):
+            return Outcome(None, settlement, code=error.code)
         body = encode_error(request_id(document), error, now_ms=self._clock_ms())
-        reply = make_reply(
+        reply = self._reply(delivery, body, key=key, attempts=error.attempts)
+        return Outcome(reply, settlement, code=error.code)
+
+    def _reply(self, delivery: Delivery, body: bytes, *, key: str | None, attempts: int = 0) -> Reply | None:
+        return make_reply(
             delivery,
             body,
             job_key=key,
             namespace=self._settings.namespace,
-            attempts=error.attempts,
+            attempts=attempts,
+            tenant=self._tenant_of(delivery),
         )
-        settlement = Ack() if is_secret else _settlement(delivery, error, letter=letter)
-        return Outcome(reply, settlement, code=error.code)
 
     def _count(self, command: str, outcome: Outcome) -> None:
         self._tally.commands += 1
-        if outcome.code not in ("ok", "delayed"):
+        if outcome.code != "ok" and outcome.code not in _UNDECIDED:
             self._tally.errors += 1
         JOBS.labels(command, outcome.code).inc()
 
 
-def _settlement(delivery: Delivery, error: WorkerError, *, letter: Letter) -> Settlement:
+def _settlement(delivery: Delivery, error: WorkerError) -> Settlement:
     if delivery.is_oversized:
         return Reject()
     match error:
-        case ExpiredError() | CancelledJobError():
+        case ExpiredError() | CancelledJobError() | CallerGoneError():
             return Ack()
+        case ReplyToNotAllowedError() | RunError():
+            return DeadLetter(Letter.of(error))
         case RefusedError():
-            return AckIfReplied(letter)
-        case RunError():
-            return DeadLetter(letter)
+            return AckIfReplied(Letter.of(error))
         case _:
             raise AssertionError(f"no settlement for {type(error).__name__}")

@@ -1,6 +1,9 @@
 """The HTTP port: ``/healthz``, ``/readyz`` and ``/metrics``.
 
-``/healthz`` answers while the event loop lives. ``/readyz`` names what is missing: consuming, publishing, store.
+``/healthz`` is 503 where only a restart can help, and says why: the broker has been connected for five minutes and the
+worker does not consume, with no pause that wants it so. A stuck event loop shows as no answer at all, for the server
+runs on that loop: give the probe a time-out. ``/readyz`` names what is missing: consuming, publishing, store; a pause
+on purpose is named by its reason.
 """
 
 from __future__ import annotations
@@ -12,6 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 # Returns what is not ready, one phrase each; nothing missing means ready.
 Readiness = Callable[[], Awaitable[list[str]]]
+# Returns why the worker should be started again, or None.
+Liveness = Callable[[], str | None]
 
 
 class HealthServer:
@@ -19,10 +24,12 @@ class HealthServer:
 
     Args:
         readiness: Asked at each ``/readyz``.
+        liveness: Asked at each ``/healthz``.
     """
 
-    def __init__(self, readiness: Readiness) -> None:
+    def __init__(self, readiness: Readiness, liveness: Liveness) -> None:
         self._readiness = readiness
+        self._liveness = liveness
         application = web.Application()
         application.add_routes(
             [
@@ -47,7 +54,10 @@ class HealthServer:
         await self._runner.cleanup()
 
     async def _healthz(self, _: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
+        fault = self._liveness()
+        if fault is None:
+            return web.json_response({"status": "ok"})
+        return web.json_response({"status": "stuck", "reason": fault}, status=503)
 
     async def _readyz(self, _: web.Request) -> web.Response:
         missing = await self._readiness()

@@ -27,12 +27,14 @@ class Meter:
         calls_lost: Calls that a worker may have made before it died; they count against the budget only.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.
+        tenant: Whose job it is; empty where tenancy is off.
         calls_now: LM calls of this delivery.
         cost_now: Known costs of this delivery, in US dollars.
         prompt_tokens: Prompt tokens of this delivery.
         completion_tokens: Completion tokens of this delivery.
         cache_hits: Answers that came from the cache: no calls, no cost.
         is_cut: Whether the last answer ended at the limit of answer tokens.
+        is_refused: Whether the provider held the last answer back.
     """
 
     max_calls: int
@@ -42,12 +44,14 @@ class Meter:
     calls_lost: int = 0
     cost_before: float = 0.0
     is_unpriced: bool = False
+    tenant: str = ""
     calls_now: int = 0
     cost_now: float = 0.0
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cache_hits: int = 0
     is_cut: bool = False
+    is_refused: bool = False
     _hits_at_begin: int = 0
 
     @property
@@ -100,9 +104,11 @@ class Meter:
         self.calls_now += 1
         self._hits_at_begin = self.cache_hits
 
-    def answered(self, usage: Mapping[str, Any], cost: float | None, *, is_cut: bool = False) -> None:
+    def answered(
+        self, usage: Mapping[str, Any], cost: float | None, *, is_cut: bool = False, is_refused: bool = False
+    ) -> None:
         """Add what the call under way used; an answer from the cache takes the call back."""
-        self.is_cut = is_cut
+        self.is_cut, self.is_refused = is_cut, is_refused
         if self.is_cached:
             self.calls_now -= 1
             return

@@ -8,19 +8,26 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import psutil
+import structlog
 
 from worker.blueprints import KINDS, Blueprint
 from worker.commands import Commands, named_program
 from worker.controls import named_job
-from worker.errors import ProgramNotFoundError
+from worker.errors import InvalidRequestError, ProgramNotFoundError, RefusedError
 from worker.lm import LMs
 from worker.message import Job, parse
 from worker.programs import Programs
 from worker.signatures import LEGACY, write_schema
-from worker.store import ProgramRecord, Store
+from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome
+from worker.store.calls import MAX_LISTED_PROGRAMS
 
 # Inputs of a question are not checked: any object that is not empty is asked.
 _ANY_QUESTION = {"type": "object", "minProperties": 1}
+
+# What both databases take as an offset.
+_MAX_NUMBER = 2**63 - 1
+
+log = structlog.get_logger()
 
 Question = Callable[[Job], Awaitable[dict[str, Any]]]
 
@@ -68,16 +75,21 @@ class Questions:
         }
 
     async def list_programs(self, job: Job) -> dict[str, Any]:
-        """List all programs, oldest first."""
+        """List a page of programs, the oldest first; ``total_count`` counts them all."""
+        limit = _number(job, "limit", least=1, default=MAX_LISTED_PROGRAMS)
+        offset = _number(job, "offset", least=0, default=0)
         await self._commands.flush_runs()
-        programs = [_summary(record) for record in await self._store.list_programs()]
-        return {"programs": programs, "total_count": len(programs)}
+        records = await self._store.list_programs(
+            tenant=job.tenant, limit=min(limit, MAX_LISTED_PROGRAMS), offset=offset
+        )
+        total = await self._store.count_programs(tenant=job.tenant)
+        return {"programs": [_summary(record) for record in records], "total_count": total}
 
     async def get_program_info(self, job: Job) -> dict[str, Any]:
         """Describe one program."""
         program_id = named_program(job)
         await self._commands.flush_runs()
-        record = await self._store.get_program(program_id)
+        record = await self._store.get_program(program_id, tenant=job.tenant)
         if record is None:
             raise ProgramNotFoundError(program_id)
         blueprint = Blueprint.from_text(record.definition)
@@ -99,9 +111,9 @@ class Questions:
         }
 
     async def get_stats(self, job: Job) -> dict[str, Any]:
-        """Return this worker's figures."""
+        """Return this worker's figures; of programs, the tenant's own."""
         memory, tally = self._process.memory_info(), self._commands.tally
-        kinds = await self._store.count_kinds()
+        kinds = await self._store.count_kinds(tenant=job.tenant)
         return {
             "programs_count": sum(kinds.values()),
             "command_count": tally.commands,
@@ -114,17 +126,24 @@ class Questions:
             "in_flight": tally.in_flight,
             "cache": self._programs.stats(),
             "lms": self._lms.models,
+            "circuits": self._lms.circuits.to_json(),
             "adoption": {"programs": _by_type(kinds), "jobs": _by_type(tally.runs)},
         }
 
     async def get_result(self, job: Job) -> dict[str, Any]:
-        """Return the kept reply of a job; ``status`` is ``done``, or ``unknown`` where none is kept."""
+        """Return the kept reply of a job, with ``status`` ``done``; else no reply, and how far the job is.
+
+        ``cancelled``; ``running``; ``waiting`` on the ladder or to be delivered again; ``unknown`` where the store knows
+        nothing of it: it is still in its queue, was refused, is forgotten, or never was.
+        """
         message_id = named_job(job)
-        stored = await self._store.get_result(message_id)
-        if stored is None:
-            return {"message_id": message_id, "status": "unknown", "reply": None}
-        reply = parse(stored.reply, max_bytes=len(stored.reply))
-        return {"message_id": message_id, "status": "done", "reply": reply}
+        state = await self._store.get_state(message_id, tenant=job.tenant)
+        stored = await self._store.get_result(message_id, tenant=job.tenant) if state == "done" else None
+        if stored is not None:
+            return {"message_id": message_id, "status": "done", "reply": _kept_reply(stored)}
+        is_cancelled = await self._store.find_cancelled({(job.tenant, message_id)})
+        status = "cancelled" if is_cancelled else state if state in ("running", "waiting") else "unknown"
+        return {"message_id": message_id, "status": status, "reply": None}
 
     async def get_flags(self, job: Job) -> dict[str, Any]:
         """Return the flags in force, and which of them were set: the others have this worker's start values."""
@@ -134,7 +153,7 @@ class Questions:
     async def describe(self, job: Job) -> dict[str, Any]:
         """Return JSON Schemas of what a program takes and gives."""
         program_id = named_program(job)
-        record = await self._store.get_program(program_id)
+        record = await self._store.get_program(program_id, tenant=job.tenant)
         if record is None:
             raise ProgramNotFoundError(program_id)
         blueprint = Blueprint.from_text(record.definition)
@@ -152,6 +171,15 @@ class Questions:
         return any(model.startswith(("gemini/", "vertex_ai/")) for model in self._lms.models.values())
 
 
+def _number(job: Job, name: str, *, least: int, default: int) -> int:
+    value = job.args.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_NUMBER:
+        raise InvalidRequestError(f"{name} must be a whole number of at least {least}", field=name)
+    return value
+
+
 def _by_type(counts: Mapping[str, int]) -> dict[str, Any]:
     """Return how many there are of each type, and the dynamic ones' share, null where there are none."""
     numbers: dict[str, int] = {kind: counts.get(kind, 0) for kind in KINDS}
@@ -166,5 +194,21 @@ def _summary(record: ProgramRecord) -> dict[str, Any]:
         "created_at": record.created_ms / 1_000,
         "execution_count": record.executions,
         "last_executed": None if last is None else last / 1_000,
-        "signature": Blueprint.from_text(record.definition).definition,
+        "signature": _definition(record),
     }
+
+
+def _kept_reply(stored: StoredOutcome) -> Any:
+    try:
+        return parse(stored.reply, max_bytes=len(stored.reply))
+    except RefusedError as error:
+        raise CorruptRowError("The kept reply of a job cannot be read") from error
+
+
+def _definition(record: ProgramRecord) -> Any:
+    """Return the definition as it was sent; null where the row is damaged, for a list shows the other programs."""
+    try:
+        return Blueprint.from_text(record.definition).definition
+    except CorruptRowError:
+        log.error("program.corrupt", program_id=record.program_id)
+        return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
@@ -14,27 +15,38 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.amqp.callers import Callers
 from worker.amqp.connection import mask_url
 from worker.amqp.consumer import Consumer
+from worker.amqp.hearing import Hearing
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import Topology
+from worker.circuits import Circuits
 from worker.commands import Commands
 from worker.execution import Runner
 from worker.handler import Handler
 from worker.inbox import Inbox
 from worker.lm import LMs
+from worker.message import Lane
 from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings
 from worker.store import Store, StoreUnavailableError
 
+if TYPE_CHECKING:  # aiohttp stays out of a worker without an HTTP port
+    from worker.health import Liveness, Readiness
+
 _FLUSH_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _READY_SECONDS = 5.0
+_LISTEN_SECONDS = 5.0
+_WATCH_SECONDS = 0.5
+_PAID_LANES: tuple[Lane, ...] = ("execute",)
 
 log = structlog.get_logger()
 
@@ -84,82 +96,130 @@ async def _started(
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consumer]:
     """Start everything in the order of its dependencies, and stop it the other way round."""
+    _tell_start(settings)
     async with contextlib.AsyncExitStack() as stack:
-        store_url = settings.resolved_store_url
-        log.info(
-            "worker.starting",
-            namespace=settings.namespace,
-            broker=mask_url(settings.amqp_url.get_secret_value()),
-            store=mask_url(store_url),
-            lms={alias: profile.model for alias, profile in settings.profiles.items()},
-        )
-        store = await Store.open(
-            store_url,
-            namespace=settings.namespace,
-            worker_id=worker_id,
-            lease_seconds=settings.lease_seconds,
-            max_row_age_ms=round((settings.max_age_seconds + settings.result_ttl_seconds) * 1_000),
-        )
+        store = await _open_store(settings, worker_id=worker_id)
         stack.push_async_callback(store.close)
-        lms = LMs(settings.profiles, timeout_seconds=settings.lm_timeout_seconds, max_connections=settings.concurrency)
-        stack.push_async_callback(lms.aclose)
-        inbox = Inbox(store, settings, clock_ms=now_ms)
-        commands, handler = _left_hand(settings, store, lms=lms, inbox=inbox, worker_id=worker_id)
-        stack.push_async_callback(_last_flush, commands)
-
         topology = Topology.of(namespace=settings.namespace, delays_ms=settings.delays_ms)
         publisher = Publisher(settings, topology, worker_id=worker_id)
+        left = _left_hand(settings, store, callers=publisher.callers, worker_id=worker_id)
+        stack.push_async_callback(left.lms.aclose)
+        stack.push_async_callback(_last_flush, left.commands)
+        consumer = Consumer(settings, topology, handle=left.handler.handle, publisher=publisher, worker_id=worker_id)
+        hearing = Hearing(lambda: consumer.is_deaf, clock=time.monotonic)
+
+        # Before the broker, which may be away for long: that is no reason to take the worker for dead.
+        readiness = _Readiness(store, consumer, publisher)
+        await stack.enter_async_context(_http(settings, readiness.missing, hearing.fault))
         stack.push_async_callback(publisher.close)
-        consumer = Consumer(settings, topology, handle=handler.handle, publisher=publisher, worker_id=worker_id)
         await publisher.start()
         await consumer.start()
         stack.push_async_callback(consumer.close)
-
-        await stack.enter_async_context(_health(settings, store, consumer=consumer, publisher=publisher))
         await stack.enter_async_context(
             _chores(
-                _Chore("flush", _FLUSH_SECONDS, commands.flush_runs),
+                _Chore("flush", _FLUSH_SECONDS, left.commands.flush_runs),
                 _Chore("sweep", _SWEEP_SECONDS, store.sweep),
-                _Chore("cancel", _CANCEL_SECONDS, inbox.stop_cancelled),
+                _Chore("cancel", _CANCEL_SECONDS, left.inbox.stop_cancelled),
+                _Chore("listen", _LISTEN_SECONDS, hearing.listen),
+                # Else a worker with nothing to publish stays without its connection, and unready.
+                _Chore("connect", _LISTEN_SECONDS, publisher.start),
+                _Chore(
+                    "store down", _WATCH_SECONDS, functools.partial(_pause_without_store, settings, store, consumer)
+                ),
+                _Chore("LMs down", _WATCH_SECONDS, functools.partial(_pause_without_lms, left.lms.circuits, consumer)),
             )
         )
         log.info("worker.ready", namespace=settings.namespace, concurrency=settings.concurrency)
         yield consumer
 
 
-def _left_hand(settings: Settings, store: Store, *, lms: LMs, inbox: Inbox, worker_id: str) -> tuple[Commands, Handler]:
+def _tell_start(settings: Settings) -> None:
+    log.info(
+        "worker.starting",
+        namespace=settings.namespace,
+        broker=mask_url(settings.broker_url),
+        store=mask_url(settings.resolved_store_url),
+        lms={alias: profile.model for alias, profile in settings.profiles.items()},
+    )
+
+
+async def _open_store(settings: Settings, *, worker_id: str) -> Store:
+    return await Store.open(
+        settings.resolved_store_url,
+        namespace=settings.namespace,
+        worker_id=worker_id,
+        lease_seconds=settings.lease_seconds,
+        max_row_age_ms=round((settings.max_age_seconds + settings.result_ttl_seconds) * 1_000),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _LeftHand:
+    lms: LMs
+    inbox: Inbox
+    commands: Commands
+    handler: Handler
+
+
+def _left_hand(settings: Settings, store: Store, *, callers: Callers, worker_id: str) -> _LeftHand:
+    lms = LMs(settings.profiles, timeout_seconds=settings.lm_timeout_seconds, max_connections=settings.concurrency)
+    inbox = Inbox(store, settings, clock_ms=now_ms)
     programs = Programs(settings)
     runner = Runner(lms, programs, max_repairs=settings.max_repairs)
-    commands = Commands(store, settings, programs=programs, runner=runner, inbox=inbox)
+    commands = Commands(store, settings, programs=programs, runner=runner, inbox=inbox, callers=callers.is_gone)
     questions = Questions(store, programs, lms=lms, commands=commands, worker_id=worker_id)
-    return commands, Handler(settings, inbox=inbox, commands=commands, questions=questions, clock_ms=now_ms)
+    handler = Handler(settings, inbox=inbox, commands=commands, questions=questions, clock_ms=now_ms)
+    return _LeftHand(lms, inbox, commands, handler)
+
+
+@dataclass(frozen=True, slots=True)
+class _Readiness:
+    store: Store
+    consumer: Consumer
+    publisher: Publisher
+
+    async def missing(self) -> list[str]:
+        """Return what keeps the worker from taking and answering jobs, one phrase each."""
+        faults = self.consumer.faults
+        if not self.publisher.is_ready:
+            faults.append("not publishing" + (": an alarm of the broker" if self.publisher.is_blocked else ""))
+        try:
+            async with asyncio.timeout(_READY_SECONDS):
+                await self.store.ping()
+        except (StoreUnavailableError, TimeoutError) as error:
+            faults.append(f"store: {str(error) or 'no answer'}")
+        return faults
 
 
 @contextlib.asynccontextmanager
-async def _health(settings: Settings, store: Store, *, consumer: Consumer, publisher: Publisher) -> AsyncIterator[None]:
+async def _http(settings: Settings, readiness: Readiness, liveness: Liveness) -> AsyncIterator[None]:
     """Serve the HTTP port, if there is one; aiohttp is imported only then."""
     if not settings.http_port:
         yield
         return
     from worker.health import HealthServer
 
-    async def missing() -> list[str]:
-        faults = [] if consumer.is_consuming else ["not consuming"]
-        faults += [] if publisher.is_ready else ["not publishing"]
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await store.ping()
-        except (StoreUnavailableError, TimeoutError) as error:
-            faults.append(f"store: {error}")
-        return faults
-
-    server = HealthServer(missing)
+    server = HealthServer(readiness, liveness)
     await server.start(host=settings.http_host, port=settings.http_port)
     log.info("worker.http", host=settings.http_host, port=settings.http_port)
     try:
         yield
     finally:
         await server.stop()
+
+
+async def _pause_without_store(settings: Settings, store: Store, consumer: Consumer) -> None:
+    """Consume nothing while the store has been away for so long that deliveries are not held any more."""
+    await store.availability.wait_until_given_up(settings.store_hold_seconds)
+    async with consumer.paused("the store is down"):
+        await store.availability.wait_until_up()
+
+
+async def _pause_without_lms(circuits: Circuits, consumer: Consumer) -> None:
+    """Run nothing while no LM answers; programs are still made and questions answered."""
+    await circuits.wait_all_open()
+    async with consumer.paused("every LM is down", lanes=_PAID_LANES):
+        await circuits.wait_any_closed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +231,7 @@ class _Chore:
 
 @contextlib.asynccontextmanager
 async def _chores(*chores: _Chore) -> AsyncIterator[None]:
-    """Do what comes round again, beside the jobs: write run counts, sweep old rows, look for cancel marks."""
+    """Do what comes round again, beside the jobs; one that fails is done again at its next turn."""
 
     async def repeat(chore: _Chore) -> None:
         while True:

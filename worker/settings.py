@@ -10,6 +10,7 @@ See Also:
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import itertools
 import json
 import os
@@ -17,6 +18,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -29,6 +31,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from yarl import URL
 
 PREFIX = "DSPEX_"
 RESERVED_PREFIX = "DSPEX_TEST_"
@@ -90,6 +93,11 @@ class Settings(BaseSettings):
         default=None,
         description="`sqlite:///path` or `postgresql://…`; default: a SQLite file in the user's state folder",
     )
+    amqp_ca_file: Path | None = Field(
+        default=None, description="PEM file of the CAs that `amqps://` trusts; default: the system's"
+    )
+    amqp_cert_file: Path | None = Field(default=None, description="PEM file of the worker's own certificate")
+    amqp_key_file: Path | None = Field(default=None, description="PEM file of that certificate's key")
     namespace: str = Field(default="dspex", pattern=_NAMESPACE, description="prefix of every queue and exchange")
     concurrency: int = Field(default=32, ge=1, le=10_000, description="execute jobs in flight")
     create_concurrency: int = Field(default=4, ge=1, le=1_000, description="create jobs in flight")
@@ -132,6 +140,19 @@ class Settings(BaseSettings):
 
     max_body_bytes: int = Field(default=8 * 1024 * 1024, ge=1_024, description="largest request body")
     reply_to_pattern: str = Field(default="", description="regular expression that `reply_to` must match in full")
+    tenancy: Literal["off", "user_id"] = Field(
+        default="off",
+        description="`user_id`: programs, results and cancels belong to the publishing broker user, and jobs without "
+        "one are refused",
+    )
+    when_caller_gone: Literal["skip", "run"] | None = Field(
+        default=None,
+        description="jobs whose reply queue is gone when they start: `skip` or `run`; unset: `skip` for direct "
+        "reply-to, else `run`",
+    )
+    store_hold_seconds: float = Field(
+        default=60, gt=0, description="how long deliveries are held while the store is down; then they go back"
+    )
     trusted_users: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="broker users whose internal headers count, comma-separated"
     )
@@ -194,6 +215,32 @@ class Settings(BaseSettings):
             raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return value
 
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_safe_for_guest(cls, value: SecretStr) -> SecretStr:
+        address = urlsplit(value.get_secret_value())
+        user = unquote(address.username or "") or "guest"
+        if user == "guest" and not is_loopback(address.hostname or ""):
+            raise ValueError(
+                "user `guest` is refused off this machine: make a broker user of the worker's own, e.g. with "
+                "deploy/rabbitmq/make_users.py"
+            )
+        return value
+
+    @field_validator("amqp_url")
+    @classmethod
+    def _is_verified(cls, value: SecretStr) -> SecretStr:
+        if parse_qs(urlsplit(value.get_secret_value()).query).get("no_verify_ssl", ["0"]) != ["0"]:
+            raise ValueError("`no_verify_ssl` is refused: name the broker's CA in DSPEX_AMQP_CA_FILE")
+        return value
+
+    @field_validator("amqp_ca_file", "amqp_cert_file", "amqp_key_file")
+    @classmethod
+    def _is_readable(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value, os.R_OK):
+            raise ValueError(f"there is no file {value} that this user may read")
+        return value
+
     @field_validator("delays_seconds")
     @classmethod
     def _ascend(cls, value: tuple[float, ...]) -> tuple[float, ...]:
@@ -218,9 +265,28 @@ class Settings(BaseSettings):
                 f"{PREFIX}RESULT_TTL_SECONDS ({self.result_ttl_seconds:g}) must be more than "
                 f"{PREFIX}MAX_AGE_SECONDS ({self.max_age_seconds:g})"
             )
+        if (self.amqp_cert_file is None) != (self.amqp_key_file is None):
+            raise ValueError(f"{PREFIX}AMQP_CERT_FILE and {PREFIX}AMQP_KEY_FILE go together")
+        if self._tls_files and not self.amqp_url.get_secret_value().startswith("amqps"):
+            raise ValueError(f"{PREFIX}AMQP_CA_FILE and {PREFIX}AMQP_CERT_FILE need an amqps:// {PREFIX}AMQP_URL")
         if "default" in self.lms:
             raise ValueError(f"{PREFIX}LMS may not name `default`: that alias is {PREFIX}LM_MODEL")
         return self
+
+    @property
+    def broker_url(self) -> str:
+        """The broker's URL with the TLS files in its query, where aiormq looks for them at every connect.
+
+        So a certificate that was renewed in its file is used without a restart, and one text is all that a
+        connection needs. It holds the password: `worker.amqp.connection.mask_url` before it is shown.
+        """
+        address = URL(self.amqp_url.get_secret_value())
+        return str(address.update_query(self._tls_files)) if self._tls_files else self.amqp_url.get_secret_value()
+
+    @property
+    def _tls_files(self) -> dict[str, str]:
+        files = {"cafile": self.amqp_ca_file, "certfile": self.amqp_cert_file, "keyfile": self.amqp_key_file}
+        return {name: str(path.absolute()) for name, path in files.items() if path is not None}
 
     @property
     def drain(self) -> float:
@@ -231,6 +297,23 @@ class Settings(BaseSettings):
     def delays_ms(self) -> tuple[int, ...]:
         """Steps of the delay ladder in milliseconds, ascending."""
         return tuple(round(step * 1_000) for step in self.delays_seconds)
+
+    @property
+    def effective_reply_to_pattern(self) -> str:
+        """What ``reply_to`` must match in full; empty for any name.
+
+        Tenants share a broker, so by default a job of one may only name queues that nobody else can guess or that are
+        made for replies.
+        """
+        if self.reply_to_pattern or self.tenancy == "off":
+            return self.reply_to_pattern
+        return rf"amq\.rabbitmq\.reply-to\..*|amq\.gen-.*|amq_[0-9a-f]+|{re.escape(self.namespace)}\.reply\..*"
+
+    @property
+    def operators(self) -> frozenset[str]:
+        """Broker users that speak for the operator: the worker's own and the trusted ones."""
+        own = unquote(urlsplit(self.amqp_url.get_secret_value()).username or "") or "guest"
+        return frozenset((own, *self.trusted_users))
 
     @property
     def profiles(self) -> dict[str, LMProfile]:
@@ -270,6 +353,14 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         return Settings(**{name.lower(): text for name, text in given.items()})  # type: ignore[arg-type]
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(part) for part in _faults(error))) from None
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or not host
 
 
 def _given(environ: Mapping[str, str]) -> dict[str, str]:

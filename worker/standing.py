@@ -28,6 +28,8 @@ class Standing:
         flags: As of the claim.
         is_cancelled: Whether the job was cancelled before it started.
         fingerprint: Signature fingerprint, once it is known.
+        tenant: Whose job it is; empty where tenancy is off.
+        crashes: Claims of the job whose worker died under them.
     """
 
     ticket: Ticket | None
@@ -39,12 +41,19 @@ class Standing:
     flags: Flags = field(default_factory=Flags)
     is_cancelled: bool = False
     fingerprint: str | None = None
+    tenant: str = ""
+    crashes: int = 0
     warnings: list[Any] = field(default_factory=list)
 
     @property
     def attempts_now(self) -> int:
         """Runs that reached the LM, this one included."""
         return self.attempts + (1 if self.meter.calls_now else 0)
+
+    @property
+    def has_history(self) -> bool:
+        """Whether the row tells of more than a delivery that cost nothing, and must therefore be kept."""
+        return self.ticket is not None and (self.attempts_now > 0 or self.ticket.generation > 0)
 
     @property
     def spent(self) -> Spent:
@@ -62,9 +71,11 @@ class Standing:
             program=claim.program if claim else None,
             attempts=claim.attempts if claim else trail.attempts,
             first_delivered_ms=trail.first_delivered_ms or (claim.first_seen_ms if claim else now_ms),
-            meter=_meter(claim, trail.attempts, max_calls=settings.max_lm_calls, deadline_ms=job.deadline_ms),
+            meter=_meter(job, claim, max_calls=settings.max_lm_calls),
             flags=flags,
             is_cancelled=claim.is_cancelled if claim else False,
+            tenant=job.tenant,
+            crashes=claim.crashes if claim else 0,
             warnings=[] if claim else [UNPROTECTED_WARNING],
         )
 
@@ -77,18 +88,27 @@ def ticket_of(job: Job, key: str) -> Ticket:
         body_hash=job.body_hash,
         generation=job.delivery.trail.generation,
         program_id=program_id if isinstance(program_id, str) else None,
+        tenant=job.tenant,
     )
 
 
-def _meter(claim: Claim | None, attempts: int, *, max_calls: int, deadline_ms: int | None) -> Meter:
+def _meter(job: Job, claim: Claim | None, *, max_calls: int) -> Meter:
     """Return a meter that knows earlier deliveries: from the row, or as far as the message itself tells."""
     if claim is None:
-        return Meter(max_calls=max_calls, deadline_ms=deadline_ms, calls_before=attempts, is_unpriced=attempts > 0)
+        attempts = job.delivery.trail.attempts
+        return Meter(
+            max_calls=max_calls,
+            deadline_ms=job.deadline_ms,
+            calls_before=attempts,
+            is_unpriced=attempts > 0,
+            tenant=job.tenant,
+        )
     return Meter(
         max_calls=max_calls,
-        deadline_ms=deadline_ms,
+        deadline_ms=job.deadline_ms,
         calls_before=claim.lm_calls,
         calls_lost=claim.crashes,
         cost_before=claim.cost_usd or 0.0,
         is_unpriced=claim.unpriced_lm_calls > 0 or claim.crashes > 0,
+        tenant=job.tenant,
     )

@@ -11,14 +11,18 @@ dspex_settlements_total               counter   settlement                  what
 dspex_replies_undeliverable_total     counter                               replies whose queue was gone
 dspex_dead_letters_refused_total      counter                               dead letters the broker did not take
 dspex_publish_retries_total           counter                               publishes repeated after a lost confirm
-dspex_lm_calls_total                  counter   lm, result                  LM calls; ``result`` is ``ok`` or the error's code
+dspex_lm_calls_total                  counter   lm, result                  LM calls; ``result`` is ``ok``, the error's code, or ``probe_…``
 dspex_lm_seconds                      histogram lm                          time of one LM call
 dspex_lm_tokens_total                 counter   lm, kind                    tokens; ``kind`` is prompt or completion
 dspex_repairs_total                   counter   lm                          invalid answers that were asked for again
 dspex_programs_created_total          counter   type                        programs made: dynamic, legacy, fallback
 dspex_program_runs_total              counter   type, result                runs by program type; ``result`` is ok or error
 dspex_cache_total                     counter   cache, result               look-ups: signature or program, hit or miss
-dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, elsewhere, conflict
+dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, here, elsewhere, conflict
+dspex_isolated_jobs_total             counter                               jobs run alone because they may have killed a worker
+dspex_circuit_open                    gauge     lm                          1 while an LM is taken for down, else 0
+dspex_consuming_paused                gauge     lane                        1 while a lane is not consumed on purpose, else 0
+dspex_store_up                        gauge                                 1 while the store answers, else 0
 ===================================== ========= =========================== ==========================================
 
 A test compares this table with the registry and with docs/METRICS.md.
@@ -51,6 +55,10 @@ PROGRAMS_CREATED = Counter("dspex_programs_created_total", "Programs made", ["ty
 PROGRAM_RUNS = Counter("dspex_program_runs_total", "Runs by program type", ["type", "result"])
 CACHE = Counter("dspex_cache_total", "Cache look-ups", ["cache", "result"])
 CLAIMS = Counter("dspex_claims_total", "Inbox claims", ["verdict"])
+ISOLATED = Counter("dspex_isolated_jobs_total", "Jobs run alone because they may have killed a worker")
+CIRCUIT_OPEN = Gauge("dspex_circuit_open", "1 while an LM is taken for down, else 0", ["lm"])
+CONSUMING_PAUSED = Gauge("dspex_consuming_paused", "1 while a lane is not consumed on purpose, else 0", ["lane"])
+STORE_UP = Gauge("dspex_store_up", "1 while the store answers, else 0")
 
 
 def configure_logging(*, level: str, style: Literal["auto", "console", "json"]) -> None:

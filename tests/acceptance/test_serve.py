@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 import yarl
 
+from tests.faults.proxy import Proxy
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub
 from tests.support.processes import COMMAND, WorkerProcess, clean_environment
@@ -194,6 +195,55 @@ async def test_a_signal_ends_a_start_that_waits_for_its_broker(environment: dict
     worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
     await worker.start(until="cannot reach the broker")
     code = await worker.stop()
+
+    assert code == 0
+
+
+async def test_a_worker_that_waits_for_its_broker_is_alive_and_not_ready(environment: dict[str, str]) -> None:
+    """A probe must not start it again and again for what is no fault of its own."""
+    worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
+    await worker.start(until="cannot reach the broker")
+    health, readiness = await get(environment, "/healthz"), await get(environment, "/readyz")
+    await worker.stop()
+
+    assert health == (200, '{"status": "ok"}')
+    assert readiness[0] == 503
+    assert json.loads(readiness[1])["missing"][-1] == "not publishing"
+
+
+async def test_an_idle_worker_whose_connections_were_cut_becomes_ready_again(
+    environment: dict[str, str], amqp_url: str
+) -> None:
+    """It has nothing to publish, and connects for it all the same."""
+    async with Proxy(yarl.URL(amqp_url).port or 5672) as proxy:
+        worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": proxy.url(amqp_url)})
+        await worker.start()
+        try:
+            proxy.reset()
+            async with asyncio.timeout(20):
+                while (await get(environment, "/readyz"))[0] != 200 or proxy.taken < 4:  # noqa: ASYNC110 - no event tells
+                    await asyncio.sleep(0.1)
+        finally:
+            await worker.kill()
+
+    assert proxy.taken == 4
+
+
+async def test_a_draining_worker_is_alive_and_not_ready(
+    worker: WorkerProcess, environment: dict[str, str], amqp_url: str, namespace: str, lm_stub: LMStub
+) -> None:
+    """It says that it is stopping, and ends its job in peace."""
+    async with Caller(amqp_url, namespace) as caller:
+        await caller.publish("execute", ask("one"), message_id="m1")
+        await lm_stub.called.wait()
+        worker.send(signal.SIGTERM)
+        await worker.logged("worker.draining")
+        health, readiness = await get(environment, "/healthz"), await get(environment, "/readyz")
+        lm_stub.released.set()
+        code = await worker.exit_code()
+
+    assert health[0] == 200
+    assert (readiness[0], json.loads(readiness[1])["missing"]) == (503, ["stopping"])
 
     assert code == 0
 

@@ -34,6 +34,8 @@ class Stand:
         self._connection = await aio_pika.connect(self._url)
         self._channel = await self._connection.channel()
         queue = await self._channel.declare_queue(self.queue, durable=True)
+        namespace, _, lane = self.queue.rpartition(".")
+        await queue.bind(await self._channel.declare_exchange(namespace, durable=True), lane)
         await queue.consume(self._take, no_ack=True)
         return self
 
@@ -237,9 +239,23 @@ async def test_a_job_waits_for_a_worker_to_come_where_none_is_required(amqp_url,
 
 async def test_an_unroutable_job_is_said_where_no_worker_is_required(amqp_url, namespace):
     """The mandatory publish comes back."""
-    async with Client(amqp_url, namespace=namespace, requires_worker=False) as client:
+    async with (
+        Stand(amqp_url, f"{namespace}.control", _echo),
+        Client(amqp_url, namespace=namespace, requires_worker=False) as client,
+    ):
         with pytest.raises(NoWorkerError, match="There is no queue"):
             await client.execute("p", {})
+
+
+async def test_a_namespace_without_workers_is_said_and_spoils_no_later_call(amqp_url, namespace):
+    """Without its exchange the broker closes the channel; the link opens another one."""
+    async with Client(amqp_url, namespace=namespace, requires_worker=False) as client:
+        with pytest.raises(NoWorkerError, match="has a worker run in this namespace"):
+            await client.execute("p", {})
+        async with Stand(amqp_url, f"{namespace}.execute", _echo):
+            result = await client.execute("p", {"a": 1})
+
+    assert result.outputs == {"a": 1}
 
 
 async def test_a_silent_worker_ends_in_a_time_out_that_names_the_job(client, amqp_url, namespace):

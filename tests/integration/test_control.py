@@ -74,7 +74,7 @@ async def test_a_running_job_is_stopped_its_call_aborted_and_its_caller_told(
     assert (reply["id"], reply["error"]) == (7, "The job was cancelled")
     assert [code_of(one) for one in (reply, again)] == ["cancelled", "cancelled"]
     assert [one["error_detail"]["attempts"] for one in (reply, again)] == [1, 1]
-    assert kept["status"] == "unknown"
+    assert kept["status"] == "cancelled"
     assert lm_stub.calls == 1
     await assert_settled(caller)
 

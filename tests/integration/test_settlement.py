@@ -105,7 +105,15 @@ ROWS = {
     ),
     "LM silent": Row("lm_timeout", execute(), settles="dead", lm=lambda stub: stub.hang, lm_calls=2),
     "LM down": Row("lm_unavailable", execute(), settles="dead", lm=lm_does(failing(500)), lm_calls=4),
-    "LM refuses the key": Row("lm_auth", execute(), settles="dead", lm=lm_does(failing(401)), lm_calls=2),
+    "LM refuses the key": Row(
+        "lm_auth",
+        execute(),
+        settles="dead",
+        lm=lm_does(failing(401)),
+        lm_calls=1,
+        # Attempts do not end it while the circuit is open, and with every LM down it would wait in its queue.
+        settings={"max_age_seconds": "0.45", "lms": '{"spare": {"model": "openai/gpt-4o-mini", "api_key": "k"}}'},
+    ),
     "LM refuses": Row("lm_invalid_request", execute(), settles="dead", lm=lm_does(failing(400)), lm_calls=1),
     "prompt too long": Row(
         "context_window_exceeded",

@@ -55,6 +55,10 @@ class Caller:
             await self._arrived.wait_for(lambda: self._replies.get(correlation_id))
             return self._replies[correlation_id].pop(0)
 
+    def waiting(self, correlation_id: str | None) -> int:
+        """Return how many replies of a job have come and were not taken."""
+        return len(self._replies.get(correlation_id, []))
+
     async def call(self, lane: str, body: Any, **properties: Any) -> dict[str, Any]:
         """Publish a job and return its reply's body."""
         correlation_id = await self.publish(lane, body, **properties)

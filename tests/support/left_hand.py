@@ -57,10 +57,10 @@ def make_delivery(body: object = None, *, lane: Lane = "execute", **properties: 
     return Delivery(lane=lane, body=raw, **{**defaults, **properties})
 
 
-def make_job(body: object = None, *, lane: Lane = "execute", **properties: Any) -> Job:
+def make_job(body: object = None, *, lane: Lane = "execute", tenant: str = "", **properties: Any) -> Job:
     """Return a decoded job."""
     delivery = make_delivery(body, lane=lane, **properties)
-    return decode(parse(delivery.body, max_bytes=8 * 1024 * 1024), delivery)
+    return decode(parse(delivery.body, max_bytes=8 * 1024 * 1024), delivery, tenant=tenant)
 
 
 def reply_of(outcome: Outcome) -> dict[str, Any]:
@@ -81,12 +81,19 @@ class Clock:
 
 @dataclass
 class LeftHand:
-    """Everything from the delivery to the outcome, put together as the server does."""
+    """Everything from the delivery to the outcome, put together as the server does.
+
+    Attributes:
+        gone: Callers that are gone.
+        asked: Callers that were looked after.
+    """
 
     settings: Settings
     store: Store
     lms: LMs
     clock: Clock = field(default_factory=Clock)
+    gone: set[str] = field(default_factory=set)
+    asked: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.programs = Programs(self.settings)
@@ -97,6 +104,7 @@ class LeftHand:
             programs=self.programs,
             runner=Runner(self.lms, self.programs, max_repairs=self.settings.max_repairs),
             inbox=self.inbox,
+            callers=self.is_gone,
         )
         self.questions = Questions(
             self.store, self.programs, lms=self.lms, commands=self.commands, worker_id="worker-1"
@@ -104,6 +112,11 @@ class LeftHand:
         self.handler = Handler(
             self.settings, inbox=self.inbox, commands=self.commands, questions=self.questions, clock_ms=self.clock
         )
+
+    async def is_gone(self, reply_to: str) -> bool:
+        """Tell whether a caller is gone, as the broker does for a real worker."""
+        self.asked.append(reply_to)
+        return reply_to in self.gone
 
     async def handle(self, body: object = None, *, lane: Lane = "execute", **properties: Any) -> Outcome:
         """Handle a fresh delivery."""

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import worker.client
 from worker.cli import app
-from worker.cli.dead import read_lane
+from worker.cli.dead import read_age, read_lane, read_patch
 from worker.cli.running import run
 from worker.client import NoWorkerError
 from worker.settings import Settings
@@ -199,13 +199,13 @@ def test_call_prints_the_whole_reply_as_json_and_exits_with_0(runner, client):
 
 def test_call_passes_on_what_it_was_given(runner, client, monkeypatch):
     """Arguments, queue, message id and time-out; URL and namespace come from the settings."""
-    monkeypatch.setenv("DSPEX_AMQP_URL", "amqp://somewhere/")
+    monkeypatch.setenv("DSPEX_AMQP_URL", "amqp://me@somewhere/")
     monkeypatch.setenv("DSPEX_NAMESPACE", "orders")
     options = ["--args", '{"a": [1]}', "--timeout", "3", "--queue", "execute", "--message-id", "m-1"]
     runner.invoke(app, ["call", "get_result", *options])
 
     assert client.asked == (
-        "amqp://somewhere/",
+        "amqp://me@somewhere/",
         "orders",
         3.0,
         "get_result",
@@ -324,6 +324,49 @@ def test_a_queue_that_holds_no_dead_letters_is_refused(queue):
     """Nothing is replayed from a queue that was not meant."""
     with pytest.raises(typer.BadParameter, match=r"create, execute, control, or .* orders\.execute\.dead"):
         read_lane(queue, namespace="orders")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("90s", 90), ("30m", 1_800), ("2h", 7_200), ("7d", 604_800), ("1d12h", 129_600), ("0.5h", 1_800)],
+)
+def test_an_age_is_written_as_people_say_it(text, expected):
+    """Units of seconds, minutes, hours and days, and several of them."""
+    assert read_age(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", "2", "2 h", "h", "-2h", "2w"])
+def test_what_is_no_age_is_refused(text):
+    """A number without a unit may be anything."""
+    with pytest.raises(typer.BadParameter, match="write 90s, 30m, 2h"):
+        read_age(text)
+
+
+def test_a_patch_is_json_or_the_name_of_a_file(tmp_path):
+    """What begins with a brace is JSON."""
+    (tmp_path / "patch.json").write_text('{"inputs": null}')
+    read = [read_patch(None), read_patch(' {"a": 1.0}'), read_patch(str(tmp_path / "patch.json"))]
+
+    assert read == [None, {"a": 1.0}, {"inputs": None}]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("{", "not JSON"), ("nowhere.json", "neither"), ('{"a":1,"a":2}', "twice")]
+)
+def test_a_patch_that_cannot_be_read_is_refused_before_anything_connects(runner, text, expected):
+    """A usage error names the option."""
+    done = runner.invoke(app, ["dead", "replay", "execute", "--patch", text])
+
+    assert done.exit_code == 2
+    assert expected in done.stderr
+    assert "--patch" in done.stderr
+
+
+def test_a_letter_is_skipped_or_forced_but_not_both(runner):
+    """One of them would win in silence."""
+    done = runner.invoke(app, ["dead", "replay", "execute", "--skip-invalid", "--force"])
+
+    assert (done.exit_code, "contradicts --force" in done.stderr) == (2, True)
 
 
 @pytest.mark.parametrize("url", ["localhost", "http://127.0.0.1:15672/"])

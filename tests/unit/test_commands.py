@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from tests.support.left_hand import (
     KNOWN_MODEL,
@@ -19,9 +20,9 @@ from tests.support.left_hand import (
     stub_settings,
 )
 from tests.support.lm_stub import LMStub
-from worker.lm import OFFLINE_WARNING
 from worker.message import Ack, AckIfReplied, Delay, Trail
-from worker.store import StoreUnavailableError
+from worker.offline import OFFLINE_WARNING
+from worker.store import Spent, StoreUnavailableError, Ticket
 
 REFUSED = {"inputs": [{"name": "a", "type": "strnig"}], "outputs": [{"name": "b"}]}
 
@@ -455,11 +456,11 @@ async def test_a_job_without_a_row_waits_for_a_store_that_is_down(
     real = hand.store.get_program
     calls: list[str] = []
 
-    async def down_once(program_id: str) -> Any:
+    async def down_once(program_id: str, *, tenant: str) -> Any:
         calls.append(program_id)
         if len(calls) == 1:
             raise StoreUnavailableError("down")
-        return await real(program_id)
+        return await real(program_id, tenant=tenant)
 
     monkeypatch.setattr(hand.store, "get_program", down_once)
     reply = await hand.call(
@@ -489,3 +490,133 @@ async def test_a_program_and_a_signature_together_are_warned_about(tmp_path: Pat
 
     assert reply["result"]["outputs"].keys() == {"sentiment", "confidence"}
     assert "The signature was ignored: the job names a program" in reply["result"]["warnings"]
+
+
+# Callers that have gone
+
+DIRECT = "amq.rabbitmq.reply-to.g1h2"
+RUN = {"args": {"signature": "q -> a", "inputs": {"q": "x"}}}
+
+
+@pytest.mark.parametrize(
+    ("choice", "reply_to", "is_asked"),
+    [
+        (None, DIRECT, True),
+        (None, "replies", False),
+        ("skip", DIRECT, True),
+        ("skip", "replies", True),
+        ("run", DIRECT, False),
+        ("run", "replies", False),
+    ],
+)
+async def test_a_caller_that_has_gone_is_not_paid_for(
+    tmp_path: Path, choice: str | None, reply_to: str, is_asked: bool
+) -> None:
+    """No reply, no dead letter, no row; whose callers are asked after is the operator's choice."""
+    async with open_left_hand(tmp_path, make_settings(when_caller_gone=choice or " ")) as hand:
+        hand.gone.add(reply_to)
+        outcome = await hand.handle(RUN, reply_to=reply_to, message_id="m")
+        state = await hand.store.get_state("m")
+
+    assert hand.asked == ([reply_to] if is_asked else [])
+    assert (outcome.code, outcome.settlement) == ("caller_gone" if is_asked else "ok", Ack())
+    assert (outcome.reply is None, state) == (is_asked, None if is_asked else "done")
+
+
+@pytest.mark.parametrize(
+    "properties", [{}, {"message_id": None, "correlation_id": None}], ids=["with a row", "without"]
+)
+async def test_a_caller_that_waits_is_answered(hand: LeftHand, properties: dict[str, Any]) -> None:
+    """One look, right before the LM."""
+    reply = reply_of(await hand.handle(RUN, reply_to=DIRECT, **properties))
+
+    assert (reply["success"], hand.asked) == (True, [DIRECT])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"args": {}},
+        {"args": {"program_id": "p", "inputs": {}}},
+        {"command": "create_program", "args": {"signature": "q"}},
+    ],
+)
+async def test_nobody_is_looked_after_for_what_costs_nothing(hand: LeftHand, body: dict[str, Any]) -> None:
+    """A refusal is free, and so is the look that it saves."""
+    await hand.handle(body, reply_to=DIRECT, trail=Trail(waits=1))
+
+    assert hand.asked == []
+
+
+async def test_a_replayed_job_runs_for_nobody(hand: LeftHand) -> None:
+    """The operator wants it; the result is kept."""
+    hand.gone.add(DIRECT)
+    outcome = await hand.handle(RUN, reply_to=DIRECT, message_id="m", trail=Trail(generation=1))
+
+    assert (outcome.code, hand.asked) == ("ok", [])
+
+
+async def test_a_stored_result_is_repeated_whoever_waits(hand: LeftHand) -> None:
+    """It is paid for already."""
+    first = await hand.handle(RUN, reply_to=DIRECT, message_id="m", correlation_id="c")
+    hand.gone.add(DIRECT)
+    second = await hand.handle(RUN, reply_to=DIRECT, message_id="m", correlation_id="c")
+
+    assert (second.reply, second.settlement) == (first.reply, Ack())
+
+
+# Pages and states
+
+
+async def test_programs_are_listed_page_by_page(hand: LeftHand) -> None:
+    """The count is that of all."""
+    for name in ("c", "a", "b"):
+        await hand.create(SENTIMENT, id=name)
+    pages = [result(await hand.call("list_programs", {"limit": 2, "offset": offset})) for offset in (0, 2, 9)]
+
+    assert [[one["id"] for one in page["programs"]] for page in pages] == [["c", "a"], ["b"], []]
+    assert {page["total_count"] for page in pages} == {3}
+
+
+@pytest.mark.parametrize(
+    "args", [{"limit": 0}, {"limit": -1}, {"limit": "2"}, {"limit": True}, {"offset": -1}, {"offset": 2**63}]
+)
+async def test_a_page_needs_numbers(hand: LeftHand, args: dict[str, Any]) -> None:
+    """The refusal names the argument."""
+    assert problem(await hand.call("list_programs", args))["field"] in args
+
+
+async def test_a_very_long_page_is_a_long_one(hand: LeftHand) -> None:
+    """Nobody is refused for wanting all."""
+    assert result(await hand.call("list_programs", {"limit": 10**9}))["total_count"] == 0
+
+
+@pytest.mark.parametrize("state", ["running", "waiting"])
+async def test_a_job_that_is_not_done_says_how_far_it_is(hand: LeftHand, state: str) -> None:
+    """Without a reply yet."""
+    ticket = Ticket("m", "hash")
+    claim = await hand.store.claim(ticket)
+    if state == "waiting":
+        await hand.store.release(ticket, token=claim.token, spent=Spent(), is_attempt=False)
+
+    assert result(await hand.call("get_result", {"message_id": "m"})) == {
+        "message_id": "m",
+        "status": state,
+        "reply": None,
+    }
+
+
+async def test_only_programs_that_were_made_are_counted_as_made(hand: LeftHand) -> None:
+    """Not those that were there, nor a create that is delivered again; a new version counts."""
+
+    def made() -> float:
+        return REGISTRY.get_sample_value("dspex_programs_created_total", {"type": "dynamic"}) or 0.0
+
+    before = made()
+    args = {"id": "p", "signature": SENTIMENT}
+    for ids in ({}, {}, {"message_id": "m", "correlation_id": "c"}, {"message_id": "m", "correlation_id": "c"}):
+        assert (await hand.call("create_program", args, **ids))["success"]
+    once = made()
+    await hand.call("create_program", {"id": "p", "signature": "q: string -> a: integer", "replace": True})
+
+    assert (once - before, made() - once) == (1, 1)

@@ -214,7 +214,7 @@ async def test_a_queued_job_that_is_cancelled_is_answered_so_and_acked(hand: Lef
         assert (outcome.code, outcome.settlement) == ("cancelled", Ack())
         assert reply_of(outcome)["id"] == 9
         assert problem(reply_of(outcome))["code"] == "cancelled"
-    assert result(await hand.call("get_result", {"message_id": "m"}))["status"] == "unknown"
+    assert result(await hand.call("get_result", {"message_id": "m"}))["status"] == "cancelled"
 
 
 async def test_a_running_job_is_stopped_at_once_by_a_cancel_in_its_own_process(slow: LeftHand, stub: LMStub) -> None:

@@ -41,6 +41,7 @@ PAGES = (
     "docs/DYNAMIC_SIGNATURES.md",
     "docs/RELIABILITY.md",
     "docs/METRICS.md",
+    "docs/SECURITY.md",
     "docs/ARCHITECTURE.md",
 )
 # Written in two parts, or this file would be the one that it finds.
@@ -198,6 +199,22 @@ def test_the_queue_table_is_the_topology() -> None:
 
     assert rows == {name for name in names if name.count(".") == 1}
     assert names <= set(quoted(prose("docs/WIRE.md")))
+
+
+def test_each_test_of_the_fault_table_exists() -> None:
+    """A fault that no test injects any more must not stand there."""
+    rows = table("docs/RELIABILITY.md", "Fault", "Expected", "Tests")
+    named = [quoted(tests) for _, _, tests in rows]
+
+    assert [row[0] for row, tests in zip(rows, named, strict=True) if not tests] == []
+    assert [test for tests in named for test in tests if not is_test(test)] == []
+
+
+def is_test(name: str) -> bool:
+    """Tell whether ``file.py`` or ``file.py::test`` is below tests."""
+    file, _, test = name.partition("::")
+    path = ROOT / "tests" / file
+    return path.is_file() and (not test or f"def {test}(" in path.read_text(encoding="utf-8"))
 
 
 def test_the_argument_tables_are_the_models() -> None:

@@ -15,9 +15,10 @@ from tests.support.left_hand import SECRET, SENTIMENT, make_settings, stub_setti
 from tests.support.lm_stub import LMStub, chat_text, completion, failing, saying
 from worker import execution
 from worker.errors import (
-    BudgetExceededError,
+    ExpiredError,
     JobTimeoutError,
     LMAuthError,
+    LMInvalidRequestError,
     LMRateLimitedError,
     LMTimeoutError,
     LMUnavailableError,
@@ -25,9 +26,10 @@ from worker.errors import (
     WorkerError,
 )
 from worker.execution import Limits, Result, Runner
-from worker.lm import OFFLINE_WARNING, LMs
+from worker.lm import LMs
 from worker.message import ExecuteArgs
 from worker.meter import Meter
+from worker.offline import OFFLINE_WARNING
 from worker.programs import Program, Programs
 from worker.settings import Settings
 from worker.signatures import check_outputs
@@ -122,6 +124,49 @@ async def test_a_server_error_that_stays_is_tried_twice_and_no_more(bench: Bench
     assert stub.calls == 2
 
 
+async def test_an_lm_that_is_taken_for_down_is_not_tried_again_here(bench: Bench, stub: LMStub) -> None:
+    """A model that the provider does not know looks like an outage, and is none that passes in a second."""
+    stub.behaviour = failing(404, code="model_not_found")
+    with pytest.raises(LMUnavailableError) as failed:
+        await bench.run()
+
+    assert (stub.calls, failed.value.is_circuit_open) == (1, True)
+
+
+async def test_a_run_meets_the_open_circuit_before_it_costs_anything(bench: Bench, stub: LMStub) -> None:
+    """Neither a request nor a call of the meter."""
+    stub.behaviour = failing(401)
+    with pytest.raises(LMAuthError):
+        await bench.run()
+    meter = Meter(max_calls=5)
+    with pytest.raises(LMAuthError, match="until it answers again") as refused:
+        await bench.run(meter=meter)
+
+    assert (stub.calls, meter.calls_now, refused.value.is_circuit_open) == (1, 0, True)
+
+
+async def test_a_job_that_is_let_in_after_its_deadline_is_not_started(bench: Bench, stub: LMStub) -> None:
+    """It may have waited for its turn."""
+    with pytest.raises(ExpiredError):
+        await bench.runner.admit(Limits(lm="default", timeout_seconds=20), meter=Meter(max_calls=5, deadline_ms=1))
+
+    assert stub.calls == 0
+
+
+@pytest.mark.parametrize("is_asked_again", [True, False])
+async def test_a_providers_refusal_is_not_asked_again(is_asked_again: bool, stub: LMStub) -> None:
+    """It is the provider's answer to this request, and no invalid answer of the model."""
+    settings = stub_settings(stub.url)
+    bench = Bench(settings)
+    bench.runner = Runner(bench.lms, bench.programs, max_repairs=2)
+    stub.behaviour = saying("hello", finish_reason="stop" if is_asked_again else "content_filter")
+    with pytest.raises(OutputInvalidError if is_asked_again else LMInvalidRequestError):
+        await bench.run()
+    await bench.lms.aclose()
+
+    assert stub.calls == (3 if is_asked_again else 1)
+
+
 @pytest.mark.parametrize(("status", "kind"), [(429, LMRateLimitedError), (401, LMAuthError), (400, WorkerError)])
 async def test_other_failures_are_not_tried_again_here(
     bench: Bench, stub: LMStub, status: int, kind: type[WorkerError]
@@ -153,10 +198,10 @@ async def test_a_run_ends_at_its_own_time_limit(bench: Bench, stub: LMStub) -> N
 
 
 async def test_a_run_may_not_make_more_calls_than_its_budget(bench: Bench, stub: LMStub) -> None:
-    """The quick retry counts, too."""
+    """The quick retry counts, too; the run says what the LM said."""
     stub.behaviour = failing(500)
     meter = Meter(max_calls=1)
-    with pytest.raises(BudgetExceededError):
+    with pytest.raises(LMUnavailableError):
         await bench.run(meter=meter)
 
     assert (stub.calls, meter.calls) == (1, 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -22,8 +24,8 @@ from worker.message import (
     DeadLetter,
     Delay,
     Delivery,
+    GiveBack,
     Job,
-    Letter,
     Outcome,
     Reject,
     Reply,
@@ -31,7 +33,7 @@ from worker.message import (
     Trail,
 )
 from worker.standing import Standing
-from worker.store import StoredOutcome
+from worker.store import StoredOutcome, StoreUnavailableError
 
 MIB = 1024 * 1024
 
@@ -50,9 +52,7 @@ def _error_classes(root: type[WorkerError] = WorkerError) -> list[type[WorkerErr
 @pytest.mark.parametrize("kind", _error_classes(), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_settlement(kind: type[WorkerError]) -> None:
     """A new branch of the tree cannot be forgotten."""
-    letter = Letter("code", "message")
-
-    assert isinstance(handler._settlement(make_delivery(), kind("why"), letter=letter), Settlement)
+    assert isinstance(handler._settlement(make_delivery(), kind("why")), Settlement)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +114,13 @@ async def test_properties_that_cannot_be_honoured_are_refused_before_the_job(
 
     assert outcome.code == "invalid_request"
     assert await hand.store.count_programs() == 0
+
+
+async def test_a_body_that_cannot_be_read_because_it_is_compressed_is_told_so(hand: LeftHand) -> None:
+    """Not that its JSON is invalid."""
+    outcome = await hand.handle(gzip.compress(b"{}"), content_encoding="gzip")
+
+    assert "content_encoding" in reply_of(outcome)["error"]
 
 
 @pytest.mark.parametrize("reply_to", ["dspex.execute", "dspex.execute.dead", "dspex.delay.1000"])
@@ -355,3 +362,35 @@ def test_whatever_is_delivered_ends_in_an_outcome(total: Callable[[Delivery], Ou
         assert outcome.reply.reply_to == delivery.reply_to
         assert outcome.reply.reply_to == "dspex.reply.x" or not outcome.reply.reply_to.startswith("dspex.")
         assert json.loads(outcome.reply.body)["success"] is (outcome.code == "ok")
+
+
+@contextlib.asynccontextmanager
+async def hand_without_store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LeftHand]:
+    async def down(*_: object, **__: object) -> None:
+        raise StoreUnavailableError("down")
+
+    async with open_left_hand(folder, make_settings(store_hold_seconds=0.01)) as hand:
+        with monkeypatch.context() as patch:
+            for name in ("claim", "get_flags", "get_state", "list_programs"):
+                patch.setattr(hand.store, name, down)
+            yield hand
+
+
+@pytest.mark.parametrize("command", ["execute_program", "create_program", "get_result", "list_programs", "get_flags"])
+@pytest.mark.parametrize("ids", [{}, {"message_id": None, "correlation_id": None}], ids=["with ids", "without"])
+async def test_a_store_that_is_down_for_long_gives_the_job_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, ids: dict[str, Any]
+) -> None:
+    """Nothing is answered, and nothing runs: another worker's store may be up."""
+    async with hand_without_store(tmp_path, monkeypatch) as hand:
+        outcome = await hand.handle({"command": command, "args": {"message_id": "m"}}, lane="control", **ids)
+
+    assert (outcome.reply, outcome.settlement, outcome.code) == (None, GiveBack(), "store_down")
+
+
+async def test_what_is_handed_in_again_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``get_stats`` counts outcomes."""
+    async with hand_without_store(tmp_path, monkeypatch) as hand:
+        await hand.handle({"command": "create_program", "args": {"signature": "q -> a"}})
+
+    assert hand.commands.tally.errors == 0

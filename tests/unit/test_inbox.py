@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any, cast
 
 import pytest
 
-from tests.support.left_hand import Clock, make_job, make_settings, open_left_hand, open_store
+from tests.support.inbox_bench import Bench, again, body_of, job
+from tests.support.left_hand import make_job, make_settings, open_left_hand, open_store
 from worker.errors import (
     BudgetExceededError,
+    CallerGoneError,
     CancelledJobError,
     ExpiredError,
     IdempotencyConflictError,
@@ -27,46 +30,12 @@ from worker.errors import (
     ProgramNotFoundError,
     WorkerError,
 )
-from worker.inbox import Inbox, Run
+from worker.inbox import Run
 from worker.message import Ack, AckIfReplied, DeadLetter, Delay, Job, Outcome, Trail
 from worker.standing import UNPROTECTED_WARNING, Standing
 from worker.store import Holding, Spent, Store, StoredOutcome, StoreUnavailableError, Ticket, Verdict, steadily
 
 DAY_MS = 86_400_000
-
-
-class Bench:
-    """An inbox on a store, and a run that does as it is told."""
-
-    def __init__(self, store: Store, **settings: Any) -> None:
-        self.clock = Clock()
-        self.store = store
-        self.inbox = Inbox(store, make_settings(**settings), clock_ms=self.clock)
-        self.standings: list[Standing] = []
-
-    @property
-    def runs(self) -> int:
-        return len(self.standings)
-
-    def succeeding(self, *, calls: int = 1) -> Run:
-        async def run(job: Job, standing: Standing) -> StoredOutcome:
-            self._begin(standing, calls=calls)
-            return await self.inbox.keep(job, standing, {"run": self.runs, "attempts": standing.attempts_now})
-
-        return run
-
-    def failing(self, error: Exception, *, calls: int = 1) -> Run:
-        async def run(job: Job, standing: Standing) -> StoredOutcome:
-            self._begin(standing, calls=calls)
-            raise error
-
-        return run
-
-    def _begin(self, standing: Standing, *, calls: int) -> None:
-        self.standings.append(standing)
-        for _ in range(calls):
-            standing.meter.begin()
-            standing.meter.answered({"prompt_tokens": 1}, 0.5)
 
 
 @pytest.fixture
@@ -78,23 +47,6 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 @pytest.fixture
 def bench(store: Store) -> Bench:
     return Bench(store)
-
-
-def job(key: str | None = "job-1", *, number: int = 1, **properties: Any) -> Job:
-    """Return a job with the same content for the same number."""
-    given = {"correlation_id": "c", "reply_to": "replies", **properties}
-    return make_job({"args": {"program_id": "p", "inputs": {"n": number}}}, message_id=key, **given)
-
-
-def body_of(outcome: Outcome) -> bytes:
-    assert outcome.reply is not None
-    return outcome.reply.body
-
-
-def again(outcome: Outcome) -> Trail:
-    """Return the trail of the copy that a delay leaves."""
-    assert isinstance(outcome.settlement, Delay)
-    return outcome.settlement.trail
 
 
 # Success
@@ -195,23 +147,44 @@ async def test_other_content_under_the_same_id_is_a_conflict(bench: Bench) -> No
 
 async def test_a_job_that_runs_elsewhere_waits_on_the_shortest_step(bench: Bench, tmp_path: Path) -> None:
     """That is no attempt."""
-    entered, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(one: Job, standing: Standing) -> StoredOutcome:
-        entered.set()
-        await go_on.wait()
-        return await bench.inbox.keep(one, standing, {})
-
-    running = asyncio.create_task(bench.inbox.once(job(), slow))
-    await entered.wait()
-    async with open_store(tmp_path, worker_id="worker-2") as other_store:
-        other = Bench(other_store)
+    async with running_elsewhere(bench, tmp_path) as other:
         outcome = await other.inbox.once(job(trail=Trail(attempts=1, waits=2)), other.succeeding())
-    go_on.set()
-    await running
 
     assert (outcome.reply, outcome.code, other.runs) == (None, "delayed", 0)
     assert outcome.settlement == Delay(1_000, Trail(attempts=1, waits=3, first_delivered_ms=other.clock.now_ms))
+
+
+async def test_the_longer_it_runs_elsewhere_the_longer_are_the_steps(bench: Bench, tmp_path: Path) -> None:
+    """A dead owner is noticed soon after the lease, and a long run costs few hops; they never exceed 30 seconds."""
+    steps = []
+    async with running_elsewhere(bench, tmp_path) as other:
+        for waits in (0, 4, 5, 9, 10, 500):
+            outcome = await other.inbox.once(job(trail=Trail(waits=waits)), other.succeeding())
+            assert isinstance(outcome.settlement, Delay)
+            steps.append(outcome.settlement.delay_ms)
+
+    assert steps == [1_000, 1_000, 5_000, 5_000, 30_000, 30_000]
+
+
+async def test_waiting_for_a_run_elsewhere_never_ends_a_job(bench: Bench, tmp_path: Path) -> None:
+    """Past its deadline and its age: the run that has the row ends it, perhaps with what was paid for."""
+    old: dict[str, Any] = {"trail": Trail(first_delivered_ms=1), "headers": {"x-dspex-deadline": 2}}
+    async with running_elsewhere(bench, tmp_path) as other:
+        outcome = await other.inbox.once(job(**old), other.succeeding())
+
+    assert isinstance(outcome.settlement, Delay)
+
+
+@contextlib.asynccontextmanager
+async def running_elsewhere(bench: Bench, folder: Path) -> AsyncIterator[Bench]:
+    """Let a job run, and give the inbox of another worker meanwhile."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    running = asyncio.create_task(bench.inbox.once(job(), bench.held(entered, go_on)))
+    await entered.wait()
+    async with open_store(folder, worker_id="worker-2") as other_store:
+        yield Bench(other_store)
+    go_on.set()
+    await running
 
 
 # Trouble that may pass
@@ -505,7 +478,7 @@ def hanging(bench: Bench, entered: asyncio.Event, *, calls: int = 1) -> Run:
     """Return a run that makes its calls and then waits for an LM for ever."""
 
     async def run(one: Job, standing: Standing) -> StoredOutcome:
-        bench._begin(standing, calls=calls)
+        bench.begin(standing, calls=calls)
         with bench.inbox.stoppable(standing):
             entered.set()
             await asyncio.Event().wait()
@@ -565,6 +538,16 @@ async def test_a_job_on_the_ladder_is_cancelled_when_it_comes_back(bench: Bench)
     assert (claim.lm_calls, claim.attempts) == (3, 1)
 
 
+async def test_what_a_job_has_cost_stays_counted_when_its_caller_goes(bench: Bench) -> None:
+    """Nothing is stored as its result; its row waits, as that of a cancelled job does."""
+    await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=3))
+    with pytest.raises(CallerGoneError):
+        await bench.inbox.once(job(), bench.failing(CallerGoneError("gone"), calls=0))
+
+    claim = await bench.store.claim(Ticket("job-1", job().body_hash))
+    assert (claim.verdict, claim.lm_calls, claim.attempts) == (Verdict.MINE, 3, 1)
+
+
 async def test_a_replay_that_is_cancelled_leaves_its_row_free(bench: Bench) -> None:
     """It has a history, so the row stays; nobody holds it."""
     await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
@@ -599,7 +582,7 @@ async def test_a_stopped_run_loses_to_a_success_of_another(bench: Bench) -> None
     """The row was taken over, and what was paid for is the answer."""
 
     async def overtaken(one: Job, standing: Standing) -> StoredOutcome:
-        bench._begin(standing, calls=1)
+        bench.begin(standing, calls=1)
         with bench.inbox.stoppable(standing):
             await mark(bench)
             assert standing.ticket is not None
@@ -700,12 +683,22 @@ async def test_a_store_that_is_down_holds_the_job_until_it_is_up(store: Store) -
     assert unsteady.failed == {"claim": 1, "finish": 1}
 
 
+@pytest.mark.parametrize("ids", [{}, {"correlation_id": None}], ids=["with a row", "without"])
+async def test_a_store_that_is_down_for_long_gets_no_job_run(store: Store, ids: dict[str, Any]) -> None:
+    """The delivery goes back to the broker: another worker's store may answer."""
+    bench = Bench(_Unsteady(store, failures=10_000), store_hold_seconds=0.01)  # type: ignore[arg-type]
+    with pytest.raises(StoreUnavailableError):
+        await bench.inbox.once(job(None if ids else "job-1", **ids), bench.succeeding())
+
+    assert bench.runs == 0
+
+
 async def test_a_store_that_is_down_does_not_stop_a_cancelled_run(store: Store) -> None:
     """The lease frees the claim."""
     bench = Bench(store)
 
     async def cancelled(one: Job, standing: Standing) -> StoredOutcome:
-        bench.inbox._store = _Unsteady(store, failures=9)  # type: ignore[assignment]
+        bench.inbox._rows._store = _Unsteady(store, failures=9)  # type: ignore[assignment]
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):

@@ -29,6 +29,7 @@ from worker.errors import (
 from worker.lm import CountedLM, LMs
 from worker.meter import METER, Meter
 from worker.settings import LMProfile, Settings
+from worker.telemetry import LM_CALLS
 
 
 @pytest.fixture
@@ -49,6 +50,15 @@ async def ask(settings: Settings, *, meter: Meter | None = None, alias: str = "d
         await lms.aclose()
 
 
+async def test_a_worker_without_a_key_harms_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is this worker's trouble, as a wrong key is: another one may have it."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(LMAuthError, match="has no key on this worker") as failure:
+        await ask(make_settings(lm_model=KNOWN_MODEL))
+
+    assert failure.value.is_circuit_open
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
@@ -61,6 +71,8 @@ async def ask(settings: Settings, *, meter: Meter | None = None, alias: str = "d
         (402, LMAuthError),
         (400, LMInvalidRequestError),
         (422, LMInvalidRequestError),
+        # No job names a model or a URL, so this is the worker's own trouble.
+        (404, LMUnavailableError),
     ],
 )
 async def test_each_http_failure_has_its_code(stub: LMStub, status: int, kind: type[WorkerError]) -> None:
@@ -88,6 +100,60 @@ async def test_a_prompt_that_is_too_long_has_a_code_of_its_own(stub: LMStub) -> 
     stub.behaviour = failing(400, code="context_length_exceeded")
     with pytest.raises(ContextWindowExceededError):
         await ask(stub_settings(stub.url))
+
+
+@pytest.mark.parametrize("status", [400, 404])
+async def test_a_model_that_the_provider_does_not_know_is_named_as_such(stub: LMStub, status: int) -> None:
+    """The operator mends it; the job waits."""
+    stub.behaviour = failing(status, code="model_not_found")
+    with pytest.raises(LMUnavailableError, match="LM 'default' has no such model at its provider") as failed:
+        await ask(stub_settings(stub.url))
+
+    assert failed.value.is_circuit_open
+
+
+REFUSALS: list[dict[str, Any]] = [
+    {"message": {"role": "assistant", "content": None, "refusal": "I will not"}, "finish_reason": "stop"},
+    {"message": {"role": "assistant", "content": "half an ans"}, "finish_reason": "content_filter"},
+    {"message": {"role": "assistant", "content": None}, "finish_reason": "content_filter"},
+]
+
+
+@pytest.mark.parametrize("choice", REFUSALS)
+async def test_an_answer_that_the_provider_held_back_is_a_refusal(stub: LMStub, choice: dict[str, Any]) -> None:
+    """It was paid for; asked again, the provider would refuse again."""
+
+    async def refuse(prompt: str, call: int) -> web.StreamResponse:
+        body = json.loads(completion("").text or "")
+        return web.json_response({**body, "choices": [{"index": 0, **choice}]})
+
+    stub.behaviour = refuse
+    meter = Meter(max_calls=5)
+    with pytest.raises(LMInvalidRequestError, match="refuses to answer"):
+        await ask(stub_settings(stub.url), meter=meter)
+
+    assert (meter.calls, meter.prompt_tokens) == (1, 100)
+
+
+async def test_a_probe_is_one_small_request_that_no_job_pays_for(stub: LMStub) -> None:
+    """It is counted under a label of its own."""
+    settings = stub_settings(stub.url)
+    lms = LMs(settings.profiles, timeout_seconds=5)
+    meter = Meter(max_calls=5)
+    METER.set(meter)
+    before = _calls("probe_ok"), _calls("probe_lm_auth")
+    await asyncio.create_task(lms.get("default").probe())
+    stub.behaviour = failing(401)
+    with pytest.raises(LMAuthError):
+        await asyncio.create_task(lms.get("default").probe())
+    await lms.aclose()
+
+    assert (meter.calls_now, stub.calls, stub.bodies[0]["max_completion_tokens"]) == (0, 2, 16)
+    assert (_calls("probe_ok") - before[0], _calls("probe_lm_auth") - before[1]) == (1, 1)
+
+
+def _calls(result: str) -> float:
+    return float(LM_CALLS.labels("default", result)._value.get())
 
 
 async def test_a_closed_port_is_an_outage() -> None:

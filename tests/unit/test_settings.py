@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
+from yarl import URL
 
 from tests.support.left_hand import make_settings
 from worker.settings import Settings, SettingsError, load
@@ -282,3 +285,94 @@ def test_steps_that_the_broker_cannot_keep_are_refused(delays: str) -> None:
     """A TTL has at most 32 bits of milliseconds."""
     with pytest.raises(SettingsError, match="DSPEX_DELAYS_SECONDS"):
         load({"DSPEX_DELAYS_SECONDS": delays, "DSPEX_MAX_AGE_SECONDS": "60"})
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.8.8.8:5671", "[::1]", "LOCALHOST", ""])
+@pytest.mark.parametrize("user", ["guest:guest@", "", ":secret@"])
+def test_guest_is_good_enough_on_this_machine(host: str, user: str) -> None:
+    """RabbitMQ's own rule; a URL without a user means guest."""
+    url = f"amqp://{user}{host}/"
+
+    assert make_settings(amqp_url=url).broker_url == url
+
+
+@pytest.mark.parametrize("host", ["broker.example", "10.0.0.1", "0.0.0.0", "[2001:db8::1]", "localhost.example"])
+@pytest.mark.parametrize("user", ["guest:sk-secret@", "%67uest:sk-secret@", ":sk-secret@", ""])
+def test_guest_is_refused_off_this_machine(host: str, user: str) -> None:
+    """Every broker has that user, and everybody knows its password."""
+    with pytest.raises(SettingsError, match=r"^DSPEX_AMQP_URL: user `guest` is refused.*make_users\.py$") as refused:
+        make_settings(amqp_url=f"amqps://{user}{host}/")
+
+    assert "sk-secret" not in str(refused.value)
+
+
+def test_the_broker_url_carries_the_tls_files(tmp_path: Path) -> None:
+    """Where aiormq looks for them at each connect; vhost, password and query stay as they are."""
+    files = {name: tmp_path / f"{name} file.pem" for name in ("ca", "cert", "key")}
+    for path in files.values():
+        path.touch()
+    settings = make_settings(
+        amqp_url="amqps://u:p%40%2F@h:5671/team%2Fa?heartbeat=3",
+        **{f"amqp_{name}_file": path for name, path in files.items()},
+    )
+    url = URL(settings.broker_url)
+
+    assert (url.scheme, url.password, url.raw_path, url.port) == ("amqps", "p@/", "/team%2Fa", 5671)
+    assert dict(url.query) == {
+        "heartbeat": "3",
+        "cafile": str(files["ca"]),
+        "certfile": str(files["cert"]),
+        "keyfile": str(files["key"]),
+    }
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"amqp_ca_file": "/nowhere/ca.pem"}, "DSPEX_AMQP_CA_FILE: there is no file /nowhere/ca.pem"),
+        ({"amqp_cert_file": __file__}, "DSPEX_AMQP_CERT_FILE and DSPEX_AMQP_KEY_FILE go together"),
+        ({"amqp_ca_file": __file__, "amqp_url": "amqp://u:p@h/"}, "need an amqps:// DSPEX_AMQP_URL"),
+        ({"amqp_url": "amqps://u:p@h/?no_verify_ssl=1"}, "`no_verify_ssl` is refused"),
+    ],
+)
+def test_tls_that_would_not_protect_is_refused(given: dict[str, str], words: str) -> None:
+    """A file that is not there, half a pair, files without TLS, TLS without a look at the certificate."""
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        make_settings(**{"amqp_url": "amqps://u:p@h/", **given})
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    ["amq.rabbitmq.reply-to.g1h2AA==.x", "amq.gen-JzTY20BRgKO-HjmUJj0wLg", "amq_0f1e", "team-a.reply.alice.1"],
+)
+def test_with_tenancy_reply_queues_are_those_made_for_replies(reply_to: str) -> None:
+    """Direct reply-to, names that a broker or a library gives, and the namespace's own prefix."""
+    pattern = make_settings(tenancy="user_id", namespace="team-a").effective_reply_to_pattern
+
+    assert re.fullmatch(pattern, reply_to)
+
+
+@pytest.mark.parametrize(
+    "reply_to",
+    [
+        "billing",
+        "team-a.execute",
+        "team-aXreply.x",
+        "team-a.reply",
+        "other.reply.x",
+        "amq.topic",
+        "amq_xyz",
+        "xamq.gen-a",
+    ],
+)
+def test_with_tenancy_no_other_queue_is_a_reply_queue(reply_to: str) -> None:
+    """A tenant's job must not write into what is not its own."""
+    pattern = make_settings(tenancy="user_id", namespace="team-a").effective_reply_to_pattern
+
+    assert not re.fullmatch(pattern, reply_to)
+
+
+def test_the_operators_own_pattern_wins_over_that_of_tenancy() -> None:
+    """And without tenancy any name will do."""
+    assert make_settings(tenancy="user_id", reply_to_pattern="r-.*").effective_reply_to_pattern == "r-.*"
+    assert make_settings().effective_reply_to_pattern == ""

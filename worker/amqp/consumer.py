@@ -2,21 +2,12 @@
 
 A job runs in a task of the consumer, never of the channel: aiormq cancels its own tasks when the broker closes a
 channel, and a paid result must be stored all the same. The reply is published with a confirm first; only then is the
-message settled, so a crash at any point makes the broker deliver it again.
+message settled (`worker.amqp.settling`), so a crash at any point makes the broker deliver it again.
 
-======================= =============================================================================================
-Settlement              what `Consumer` does, after the reply was published with a confirm
-======================= =============================================================================================
-``Ack``                 ack; a reply that nobody took is counted and stays in the store
-``AckIfReplied``        ack if the reply was taken, else as ``DeadLetter``
-``DeadLetter``          copy to the dead-letter queue, confirm, ack; while that queue is full, consuming pauses
-``Delay``               copy to a step of the delay ladder, confirm, ack
-``Reject``              reject without a copy: the broker dead-letters the message as it is
-``Leave``               nothing: the broker delivers it again
-======================= =============================================================================================
-
-A message whose channel is gone is left alone in every case: the broker has it back already. One that cannot be
-copied (oversized headers) is rejected where a copy was asked for.
+A job that may have killed its worker runs with nothing else in hand: where its row says so (``Isolate``), or where the
+broker has delivered the message often before; then it is not even handed in earlier, for its body may be what kills.
+There is room for one such job; another one takes a hop on the delay ladder. What was not begun when the worker stops
+goes back at once.
 
 See Also:
     docs/WIRE.md: the settlement table; docs/RELIABILITY.md.
@@ -25,41 +16,47 @@ See Also:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
-from typing import assert_never
+import time
+from collections.abc import Awaitable, Callable, Collection, Iterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 
 import structlog
 from aiormq.abc import DeliveredMessage
 
 from worker import telemetry
+from worker.amqp.alone import LaneOfOne, unless
 from worker.amqp.connection import Link, user_of
-from worker.amqp.errors import DeadLetterRefusedError
 from worker.amqp.incoming import Incoming, read, settle
 from worker.amqp.intake import Intake
 from worker.amqp.lane import LaneConsumer
 from worker.amqp.publisher import Publisher
+from worker.amqp.settling import Settler
 from worker.amqp.topology import Topology
 from worker.message import (
-    Ack,
-    AckIfReplied,
+    LANES,
     DeadLetter,
     Delay,
     Delivery,
+    GiveBack,
+    Isolate,
     Lane,
     Leave,
     Letter,
     Outcome,
-    Reject,
-    Settlement,
 )
 from worker.settings import Settings
 
 Handle = Callable[[Delivery], Awaitable[Outcome]]
 
-DEAD_LETTER_RETRY_SECONDS = 3.0
 # What a cancelled job gets to put its row in order.
 CANCEL_GRACE_SECONDS = 5.0
+# Earlier deliveries that make a message a suspect before it is handed in. A job with an id has a row, which counts its
+# crashes and no lost connections, so for it they tell only of a body that kills before there is a claim.
+SUSPECT_DELIVERIES = 5
+SUSPECT_DELIVERIES_WITHOUT_ID = 2
+
+_NOT_BEGUN = Outcome(None, GiveBack(), code="not_begun")
 
 _log = structlog.get_logger(__name__)
 
@@ -70,18 +67,33 @@ class Consumer:
     def __init__(
         self, settings: Settings, topology: Topology, *, handle: Handle, publisher: Publisher, worker_id: str
     ) -> None:
-        url = settings.amqp_url.get_secret_value()
+        url = settings.broker_url
         self._handle = handle
         self._publisher = publisher
         self._trusted_users = frozenset((user_of(url), *settings.trusted_users))
         link = Link(url, name=f"{worker_id} consume")
         self._intake = Intake(link, settings=settings, topology=topology, on_message=self._take)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._in_hand: dict[int, Incoming] = {}
+        self._stopping = asyncio.Event()
+        self._settler = Settler(publisher, self._intake, stopping=self._stopping)
+        self._alone = LaneOfOne(self._intake, jobs=self._jobs, stopping=self._stopping)
+        self._shortest_delay_ms = settings.delays_ms[0]
 
     @property
     def is_consuming(self) -> bool:
         """Whether all three lanes have a live consumer; false while consuming is paused."""
         return self._intake.is_consuming
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the broker is connected and a lane that should be consumed is not; a pause is no deafness."""
+        return self._intake.is_deaf
+
+    @property
+    def faults(self) -> list[str]:
+        """What keeps this worker from consuming, one phrase each: for readiness."""
+        return self._intake.faults
 
     def in_flight(self, lane: Lane) -> int:
         """Return how many messages of a lane are in hand."""
@@ -102,7 +114,8 @@ class Consumer:
     async def drain(self, seconds: float) -> bool:
         """Stop to consume, give the jobs in hand time to end, then cancel the rest and close.
 
-        A cancelled job's ``handle`` sees a CancelledError; its message goes back to the broker.
+        What was not begun goes back at once. A cancelled job's ``handle`` sees a CancelledError; its message goes back
+        to the broker.
 
         Args:
             seconds: Time for the jobs in hand.
@@ -110,6 +123,7 @@ class Consumer:
         Returns:
             Whether all of them ended by themselves.
         """
+        self._stopping.set()
         try:
             await self._intake.stop()
             if not self._jobs:
@@ -121,13 +135,14 @@ class Consumer:
 
     async def close(self) -> None:
         """Cancel what still runs and close the connection; after `drain` there is nothing left to do."""
+        self._stopping.set()
         await self._intake.stop()
         await self._cancel_jobs()
         await self._intake.close()
 
-    def paused(self, reason: str) -> AbstractAsyncContextManager[None]:
-        """Consume nothing inside the block; messages in hand stay and can be settled."""
-        return self._intake.paused(reason)
+    def paused(self, reason: str, *, lanes: Collection[Lane] = LANES) -> AbstractAsyncContextManager[None]:
+        """Consume nothing from the given lanes inside the block; messages in hand stay and can be settled."""
+        return self._intake.paused(reason, lanes=lanes)
 
     # One message, from delivery to settlement.
 
@@ -142,17 +157,93 @@ class Consumer:
         telemetry.JOBS_IN_FLIGHT.labels(lane.lane).inc()
         try:
             incoming = read(message, lane=lane.lane, queue=lane.queue, trusted_users=self._trusted_users)
-            await self._publisher.unblocked()
-            outcome = await self._run(incoming.delivery)
-            is_replied = await self._reply(outcome)
-            await self._settle(incoming, outcome, is_replied=is_replied)
+            self._in_hand[id(message)] = incoming
+            await self._answer(incoming)
         except Exception:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
             # A fault of this package: the broker keeps the message in the dead-letter queue, as it is.
             _log.exception("a message could not be settled", queue=lane.queue)
-            await settle(message, is_done=False)
+            await settle(message, "reject")
         finally:
+            self._in_hand.pop(id(message), None)
             lane.in_flight -= 1
             telemetry.JOBS_IN_FLIGHT.labels(lane.lane).dec()
+
+    async def _answer(self, incoming: Incoming) -> None:
+        """Run a job and settle its message, with nothing else in hand where it may have killed a worker."""
+        delivery = incoming.delivery
+        if not await self._may_begin():
+            await self._settler.end(incoming, _NOT_BEGUN)
+        elif incoming.is_gone:
+            _log.debug("a message went back to the broker before it was begun", queue=incoming.queue)
+        elif self._is_suspect(incoming):
+            await self._isolate(incoming, self._hop(delivery))
+        else:
+            outcome = await self._run(delivery)
+            if isinstance(outcome.settlement, Isolate):
+                await self._isolate(incoming, outcome.settlement.later)
+            elif not self._is_superseded(incoming):
+                await self._settler.end(incoming, outcome)
+
+    def _is_suspect(self, incoming: Incoming) -> bool:
+        """Tell whether a message was delivered so often that its body may be what kills.
+
+        One whose earlier delivery is still in hand has killed nobody: only its channel was lost, by the ack time-out
+        for instance. It joins the run there; to wait until nothing else is in hand would stop the worker that long.
+        """
+        delivery = incoming.delivery
+        has_row = delivery.message_id is not None or delivery.correlation_id is not None
+        return (
+            delivery.delivery_count >= (SUSPECT_DELIVERIES if has_row else SUSPECT_DELIVERIES_WITHOUT_ID)
+            and not delivery.is_oversized
+            and not any(other.is_gone for other in self._of_same_job(incoming))
+        )
+
+    def _is_superseded(self, incoming: Incoming) -> bool:
+        """Tell whether the broker has given this process the same message again: that delivery sends the reply."""
+        return incoming.is_gone and any(not other.is_gone for other in self._of_same_job(incoming))
+
+    def _of_same_job(self, incoming: Incoming) -> Iterator[Incoming]:
+        """Yield the other messages in hand that have the same id."""
+        message_id, user_id = incoming.delivery.message_id, incoming.delivery.user_id
+        if message_id is None:
+            return
+        for other in self._in_hand.values():
+            is_same = (other.delivery.message_id, other.delivery.user_id) == (message_id, user_id)
+            if is_same and other is not incoming:
+                yield other
+
+    async def _may_begin(self) -> bool:
+        """Wait while publishes are held back; tell whether a job may begin, or the worker stops."""
+        waiting = self._publisher.unblocked()
+        await (unless(self._stopping, waiting) if self._publisher.is_blocked else waiting)
+        return not self._stopping.is_set()
+
+    async def _isolate(self, incoming: Incoming, later: Delay) -> None:
+        """Run a job with nothing else in hand, or later where another one is there already."""
+        if self._alone.is_taken:
+            await self._settler.end(incoming, Outcome(None, later, code="isolated"))
+            return
+        async with self._alone.entered() as is_alone:
+            outcome = await self._run_alone(incoming) if is_alone else _NOT_BEGUN
+            if not isinstance(outcome.settlement, GiveBack):
+                await self._settler.end(incoming, outcome)
+                return
+        # Outside: the pause that it waits for must be another one than its own, which is over at once.
+        await self._settler.end(incoming, outcome)
+
+    async def _run_alone(self, incoming: Incoming) -> Outcome:
+        if incoming.is_gone:
+            return Outcome(None, Leave(), code="isolated")
+        if not await self._may_begin():
+            return _NOT_BEGUN
+        telemetry.ISOLATED.inc()
+        return await self._run(replace(incoming.delivery, is_alone=True))
+
+    def _hop(self, delivery: Delivery) -> Delay:
+        """Return the shortest wait on the ladder, which is no attempt."""
+        trail = delivery.trail
+        first_ms = time.time_ns() // 1_000_000 if trail.first_delivered_ms is None else trail.first_delivered_ms
+        return Delay(self._shortest_delay_ms, replace(trail, waits=trail.waits + 1, first_delivered_ms=first_ms))
 
     async def _run(self, delivery: Delivery) -> Outcome:
         """Call the handler; it is total, so an exception is a bug, and the job is kept for an operator."""
@@ -162,89 +253,8 @@ class Consumer:
             _log.exception("the handler raised", message_id=delivery.message_id)
             return Outcome(None, DeadLetter(Letter("internal", "The worker failed; its log says how.")), "internal")
 
-    async def _reply(self, outcome: Outcome) -> bool:
-        """Publish the reply, if there is one, and tell whether somebody took it."""
-        if outcome.reply is None:
-            return False
-        is_taken = await self._publisher.reply(outcome.reply)
-        if not is_taken:
-            telemetry.REPLIES_UNDELIVERABLE.inc()
-            _log.info("nobody took a reply", reply_to=outcome.reply.reply_to, code=outcome.code)
-        return is_taken
-
-    async def _settle(self, incoming: Incoming, outcome: Outcome, *, is_replied: bool) -> None:
-        settlement = _resolve(outcome.settlement, incoming.delivery, is_replied=is_replied)
-        if incoming.is_gone:
-            _log.debug("a message went back to the broker before it was settled", queue=incoming.queue)
-            return
-        match settlement:
-            case Ack():
-                await _tell(outcome)
-                await incoming.ack()
-            case DeadLetter(letter):
-                await self._dead_letter(incoming, letter)
-                await _tell(outcome)
-                await incoming.ack()
-            case Delay():
-                await self._publisher.delay(incoming, settlement)
-                await _tell(outcome)
-                await incoming.ack()
-            case Reject():
-                await _tell(outcome)
-                await incoming.reject()
-            case Leave():
-                pass
-            case _:
-                assert_never(settlement)
-        telemetry.SETTLEMENTS.labels(_LABELS[type(settlement)]).inc()
-
-    async def _dead_letter(self, incoming: Incoming, letter: Letter) -> None:
-        """Copy to the dead-letter queue; while it is full, take nothing new and try again."""
-        try:
-            await self._publisher.dead_letter(incoming, letter)
-        except DeadLetterRefusedError as error:
-            async with self._intake.paused(str(error)):
-                await self._dead_letter_patiently(incoming, letter)
-
-    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter) -> None:
-        while True:
-            await asyncio.sleep(DEAD_LETTER_RETRY_SECONDS)
-            with suppress(DeadLetterRefusedError):
-                await self._publisher.dead_letter(incoming, letter)
-                return
-
     async def _cancel_jobs(self) -> None:
         for job in self._jobs:
             job.cancel()
         if self._jobs:
             await asyncio.wait(self._jobs, timeout=CANCEL_GRACE_SECONDS)
-
-
-_LABELS: dict[type[Settlement], str] = {
-    Ack: "ack",
-    DeadLetter: "dead_letter",
-    Delay: "delay",
-    Reject: "reject",
-    Leave: "leave",
-}
-
-
-def _resolve(
-    settlement: Settlement, delivery: Delivery, *, is_replied: bool
-) -> Ack | DeadLetter | Delay | Reject | Leave:
-    """Decide what depends on the reply, and reject what cannot be copied."""
-    if isinstance(settlement, AckIfReplied):
-        settlement = Ack() if is_replied else DeadLetter(settlement.letter)
-    if delivery.is_oversized and isinstance(settlement, DeadLetter | Delay):
-        return Reject()
-    return settlement
-
-
-async def _tell(outcome: Outcome) -> None:
-    """Say that the settlement is safe; the ack follows even if nobody can note it down."""
-    if outcome.on_settled is None:
-        return
-    try:
-        await outcome.on_settled()
-    except Exception:  # noqa: BLE001 - the store's trouble; the settlement itself stands
-        _log.exception("a settlement could not be noted")

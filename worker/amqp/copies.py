@@ -7,7 +7,8 @@ of the original                                     the copy
 =================================================== ==================================================================
 ``expiration``                                      drops it (it would come back early); a retry turns it into
                                                     ``x-dspex-deadline``, counted from the first delivery
-``user_id``                                         carries our own: the broker refuses a foreign one
+``user_id``                                         carries our own: the broker refuses a foreign one; with tenants
+                                                    the job's goes into ``x-dspex-tenant``
 ``x-death``, ``x-first-death-*``, ``x-last-death-*``,
 ``x-delivery-count``, ``CC``, ``BCC``               drops them: they are the broker's own, or would route it elsewhere
 internal headers and those of dead letters          drops them, forged or not, and writes its own
@@ -56,10 +57,12 @@ class Sender:
     Attributes:
         user_id: Broker user of the publishing connection.
         worker_id: For the header of a dead letter.
+        has_tenants: Whether a copy tells whose job it is.
     """
 
     user_id: str
     worker_id: str
+    has_tenants: bool = False
 
 
 def reply_properties(reply: Reply) -> Basic.Properties:
@@ -83,14 +86,15 @@ def delay_copy(incoming: Incoming, *, trail: Trail, sender: Sender, now_ms: int)
     if delivery.expires_in_ms is not None and delivery.trail.first_delivered_ms is None:
         first_ms = now_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
         headers[HEADER_DEADLINE] = _earlier(headers.get(HEADER_DEADLINE), first_ms + delivery.expires_in_ms)
-    headers |= _with_routing_key(trail, incoming).to_headers()
+    headers |= _trail_of_copy(trail, incoming, sender=sender).to_headers()
     return _copy(incoming.message, headers, message_id=delivery.message_id, user_id=sender.user_id)
 
 
 def dead_letter_copy(incoming: Incoming, *, letter: Letter, sender: Sender, now_ms: int) -> Basic.Properties:
     """Write the properties of a dead letter: the original's, its trail, and why it failed."""
     delivery = incoming.delivery
-    headers = _public_headers(incoming.message) | _with_routing_key(delivery.trail, incoming).to_headers()
+    trail = _trail_of_copy(delivery.trail, incoming, sender=sender)
+    headers = _public_headers(incoming.message) | trail.to_headers()
     headers |= {
         HEADER_ATTEMPTS: letter.attempts,
         HEADER_CODE: letter.code,
@@ -104,13 +108,17 @@ def dead_letter_copy(incoming: Incoming, *, letter: Letter, sender: Sender, now_
 
 
 def replay_copy(message: DeliveredMessage, *, trail: Trail, replay_id: str, user_id: str) -> Basic.Properties:
-    """Write the properties of a replayed dead letter: a fresh job of the next generation.
+    """Write the properties of a replayed dead letter: a fresh job.
 
     Attempts, waits, first-delivery and first-failure times, deadline and expiration are gone; ids are kept.
+
+    Args:
+        message: The dead letter.
+        trail: Of the copy: the next generation of the same tenant's job.
+        replay_id: By which the replay knows what it has produced itself, should the job fail again.
+        user_id: Broker user of the publishing connection.
     """
-    key = trail.original_routing_key
-    fresh = Trail(generation=trail.generation + 1, original_routing_key=key)
-    headers = _public_headers(message) | fresh.to_headers() | {HEADER_REPLAY: replay_id}
+    headers = _public_headers(message) | trail.to_headers() | {HEADER_REPLAY: replay_id}
     headers.pop(HEADER_DEADLINE, None)
     is_anonymous = HEADER_ANONYMOUS in (message.header.properties.headers or {})
     message_id = None if is_anonymous else message.header.properties.message_id
@@ -148,12 +156,12 @@ def _public_headers(message: DeliveredMessage) -> dict[str, Any]:
     }
 
 
-def _with_routing_key(trail: Trail, incoming: Incoming) -> Trail:
-    if trail.original_routing_key is not None:
-        return trail
-    return replace(
-        trail, original_routing_key=incoming.delivery.trail.original_routing_key or incoming.message.routing_key
-    )
+def _trail_of_copy(trail: Trail, incoming: Incoming, *, sender: Sender) -> Trail:
+    """Add what only the original tells: the publisher's routing key and, with tenants, whose job it is."""
+    delivery = incoming.delivery
+    key = trail.original_routing_key or delivery.trail.original_routing_key or incoming.message.routing_key
+    tenant = delivery.user_id if sender.has_tenants else None
+    return replace(trail, original_routing_key=key, tenant=tenant)
 
 
 def _earlier(deadline: object, other_ms: int) -> object:

@@ -7,8 +7,9 @@
     ├─ TopologyError             a queue or exchange is not as this worker needs it
     ├─ RefusedByBrokerError      the broker answered a publish with a nack
     │  └─ DeadLetterRefusedError the dead-letter queue is full
-    ├─ ReplayLockedError         another replay of the same queue is running
-    └─ ReplayStoppedError        a replay cannot go on; what it has done stays done
+    ├─ ReplayLockedError         another replay or purge of the same queue is running
+    ├─ ReplayStoppedError        a replay cannot go on; what it has done stays done
+    └─ AuditError                the audit trail cannot be written, so nothing more is moved or removed
 """
 
 from __future__ import annotations
@@ -35,8 +36,12 @@ class DeadLetterRefusedError(RefusedByBrokerError):
 
 
 class ReplayLockedError(BrokerError):
-    """Another replay holds the lock of this dead-letter queue."""
+    """Another replay or purge holds the lock of this dead-letter queue."""
 
 
 class ReplayStoppedError(BrokerError):
     """A copy found no work queue; its dead letter was left in place."""
+
+
+class AuditError(BrokerError):
+    """The audit file takes no line; without one no dead letter leaves its queue."""

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from decimal import InvalidOperation
-from typing import Any
+from typing import Any, Literal, assert_never
 
 import structlog
 from aiormq.abc import DeliveredMessage
@@ -14,7 +14,7 @@ from aiormq.abc import DeliveredMessage
 from worker.amqp.connection import losses
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.shortstr import Unreadable
-from worker.message import Delivery, Lane, Trail
+from worker.message import HEADER_GENERATION, HEADER_TENANT, Delivery, Lane, Trail
 
 MAX_PROPERTIES_BYTES = 64 * 1024
 HEADER_DELIVERY_COUNT = "x-delivery-count"
@@ -48,22 +48,31 @@ class Incoming:
 
     async def ack(self) -> None:
         """Tell the broker that the message is done; on a dead channel it comes again instead."""
-        await settle(self.message, is_done=True)
+        await settle(self.message, "ack")
 
     async def reject(self) -> None:
         """Let the broker dead-letter the message as it is."""
-        await settle(self.message, is_done=False)
+        await settle(self.message, "reject")
+
+    async def requeue(self) -> None:
+        """Put the message back at the head of its queue, for whoever consumes it; it counts as a delivery."""
+        await settle(self.message, "requeue")
 
 
-async def settle(message: DeliveredMessage, *, is_done: bool) -> None:
-    """Ack, or reject without requeue; a channel that is gone is no error: the message will be delivered again."""
+async def settle(message: DeliveredMessage, how: Literal["ack", "reject", "requeue"]) -> None:
+    """Settle with the broker; a channel that is gone is no error: the message will be delivered again."""
     tag = message.delivery_tag or 0
     try:
         with losses():
-            if is_done:
-                await message.channel.basic_ack(tag)
-            else:
-                await message.channel.basic_reject(tag, requeue=False)
+            match how:
+                case "ack":
+                    await message.channel.basic_ack(tag)
+                case "reject":
+                    await message.channel.basic_reject(tag, requeue=False)
+                case "requeue":
+                    await message.channel.basic_reject(tag, requeue=True)
+                case _:
+                    assert_never(how)
     except ConnectionLostError as error:
         _log.debug("a settled message will be delivered again", reason=str(error))
 
@@ -75,7 +84,8 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         message: As aiormq gave it.
         lane: The lane it came by.
         queue: Its work queue.
-        trusted_users: Broker users whose internal headers count. RabbitMQ has checked the ``user_id``.
+        trusted_users: Broker users whose internal headers count. RabbitMQ has checked the ``user_id``. A copy of
+            theirs is the job of the tenant that it names, or of nobody.
     """
     properties = message.header.properties
     headers: Mapping[str, Any] = properties.headers or {}
@@ -90,6 +100,7 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         content_encoding=properties.content_encoding or None,
         headers=headers,
         trail=Trail.from_headers(headers) if is_trusted else Trail(),
+        user_id=_tenant(headers) if is_trusted and is_copy(headers) else properties.user_id or None,
         delivery_count=_count(headers.get(HEADER_DELIVERY_COUNT)),
         expires_in_ms=_milliseconds(properties.expiration),
         unreadable=tuple(_unreadable(properties, headers)),
@@ -109,6 +120,16 @@ def is_copyable(properties: Any) -> bool:
         return len(properties.marshal()) <= MAX_PROPERTIES_BYTES
     except _CANNOT_ENCODE:
         return False
+
+
+def is_copy(headers: Mapping[str, Any]) -> bool:
+    """Tell whether a trusted sender's message is a copy, whose ``user_id`` is the copier's: each has a generation."""
+    return HEADER_GENERATION in headers
+
+
+def _tenant(headers: Mapping[str, Any]) -> str | None:
+    tenant = headers.get(HEADER_TENANT)
+    return tenant if isinstance(tenant, str) else None
 
 
 def _unreadable(properties: Any, headers: Mapping[str, Any]) -> Iterator[str]:

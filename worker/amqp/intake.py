@@ -1,20 +1,26 @@
 """Keep a live consumer on every work queue.
 
 Lost connections, closed channels, deleted queues and consumers that the broker cancels all end in one place: `Intake`
-notices, declares the topology again and consumes again. Until then `Intake.is_consuming` is false, so readiness shows
-it; nothing waits in silence.
+notices, declares the topology again and consumes again. Until then `Intake.faults` names what is missing, so readiness
+shows it; nothing waits in silence.
+
+Consuming can also be paused on purpose, lane by lane. Pauses count: a lane is consumed again when the last of its
+pauses is over.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 import structlog
+from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
+from worker import telemetry
 from worker.amqp.connection import Link
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.lane import LaneConsumer, LaneEvents
@@ -27,6 +33,12 @@ WATCH_SECONDS = 5.0
 MEND_PAUSE_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pause:
+    reason: str
+    lanes: frozenset[Lane]
 
 
 class Intake:
@@ -48,7 +60,9 @@ class Intake:
         self._topology = topology
         self._changed = asyncio.Event()
         self._mending = asyncio.Lock()
-        self._pauses = 0
+        self._pauses: list[_Pause] = []
+        self._quiet: dict[Lane, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
+        self._trouble = ""
         self._is_stopped = False
         self._watchdog: asyncio.Task[None] | None = None
         self.lanes = _make_lanes(settings, topology, LaneEvents(on_message, self._changed.set))
@@ -57,6 +71,23 @@ class Intake:
     def is_consuming(self) -> bool:
         """Whether all lanes have a live consumer."""
         return all(lane.is_live for lane in self.lanes.values())
+
+    @property
+    def is_deaf(self) -> bool:
+        """Whether the broker is connected and a lane that should be consumed is not."""
+        return self._link.is_open and bool(self._missing())
+
+    @property
+    def faults(self) -> list[str]:
+        """What keeps this worker from consuming, one phrase each: pauses by their reason, and lost consumers."""
+        if self._is_stopped:
+            return ["stopping"]
+        paused = [f"paused: {reason}" for reason in dict.fromkeys(pause.reason for pause in self._pauses)]
+        missing = [lane.queue for lane in self._missing()]
+        if not missing:
+            return paused
+        why = f": {self._trouble}" if self._trouble else ""
+        return [*paused, f"not consuming {', '.join(missing)}{why}"]
 
     async def start(self) -> None:
         """Consume, however long the broker is away, and watch over it from then on.
@@ -68,6 +99,7 @@ class Intake:
             try:
                 await self._mend()
             except ConnectionLostError as error:
+                self._trouble = str(error)
                 _log.warning("cannot consume yet, trying again", reason=str(error))
                 await _pause()
         self._watchdog = asyncio.create_task(self._watch(), name="dspex intake watchdog")
@@ -79,24 +111,35 @@ class Intake:
             self._watchdog.cancel()
             with suppress(asyncio.CancelledError):
                 await self._watchdog
-        await self._cancel_consumers()
+        await self._cancel_consumers(LANES)
 
     async def close(self) -> None:
         """Close the connection; the broker takes back what is not settled."""
         await self._link.close()
 
     @asynccontextmanager
-    async def paused(self, reason: str) -> AsyncIterator[None]:
-        """Consume nothing inside the block; messages in hand stay and can be settled."""
-        self._pauses += 1
-        if self._pauses == 1:
-            _log.error("consuming is paused", reason=reason)
+    async def paused(self, reason: str, *, lanes: Collection[Lane] = LANES) -> AsyncIterator[None]:
+        """Consume nothing from the given lanes inside the block; messages in hand stay and can be settled.
+
+        Args:
+            reason: For readiness and the log.
+            lanes: Which ones.
+        """
+        pause = _Pause(reason, frozenset(lanes))
+        self._pauses.append(pause)
+        _log.warning("consuming is paused", reason=reason, lanes=sorted(pause.lanes))
+        self._show_pauses()
         try:
-            await self._cancel_consumers()
+            await self._cancel_consumers(lanes)
             yield
         finally:
-            self._pauses -= 1
+            self._pauses.remove(pause)
+            self._show_pauses()
             self._changed.set()
+
+    async def quiet(self, lane: Lane) -> None:
+        """Wait until a lane is not consumed and shall not be: what goes back to its queue then does not return here."""
+        await self._quiet[lane].wait()
 
     async def _watch(self) -> None:
         """Bring back whatever was lost, as soon as it is known, and look again every few seconds."""
@@ -109,26 +152,55 @@ class Intake:
             try:
                 await self._mend()
             except Exception as error:  # noqa: BLE001 - a watch that ended would leave the worker deaf for good
+                self._trouble = str(error)
                 _log.error("not consuming", reason=str(error), error=type(error).__name__)
                 await _pause()
                 self._changed.set()
 
     async def _mend(self) -> None:
-        """Consume on every lane that does not, unless consuming is paused or over."""
+        """Consume on every lane that does not, unless it is paused or all is over."""
         async with self._mending:
-            if self._pauses or self._is_stopped or self.is_consuming:
+            if not self._missing():
                 return
             connection = await self._link.connection()
             await declare(self._topology, connection)
-            for lane in self.lanes.values():
-                if not lane.is_live:
-                    await lane.consume(connection)
-            _log.info("consuming", queues=[lane.queue for lane in self.lanes.values()])
+            await self._consume(connection)
+            self._trouble = ""
 
-    async def _cancel_consumers(self) -> None:
+    async def _consume(self, connection: AbstractConnection) -> None:
+        """Start the missing consumers; a queue that does not answer keeps no other lane from its own."""
+        failures: list[ConnectionLostError] = []
+        started = []
+        for lane in self._missing():
+            try:
+                await lane.consume(connection)
+                started.append(lane.queue)
+            except ConnectionLostError as error:
+                failures.append(error)
+        if started:
+            _log.info("consuming", queues=started)
+        if failures:
+            raise failures[0]
+
+    async def _cancel_consumers(self, lanes: Collection[Lane]) -> None:
         async with self._mending:
-            for lane in self.lanes.values():
-                await lane.cancel()
+            for lane in lanes:
+                await self.lanes[lane].cancel()
+                if self._is_paused(lane):
+                    self._quiet[lane].set()
+
+    def _missing(self) -> list[LaneConsumer]:
+        return [lane for lane in self.lanes.values() if not lane.is_live and not self._is_paused(lane.lane)]
+
+    def _is_paused(self, lane: Lane) -> bool:
+        return self._is_stopped or any(lane in pause.lanes for pause in self._pauses)
+
+    def _show_pauses(self) -> None:
+        for lane in LANES:
+            is_paused = self._is_paused(lane)
+            telemetry.CONSUMING_PAUSED.labels(lane).set(is_paused)
+            if not is_paused:
+                self._quiet[lane].clear()
 
 
 def _make_lanes(settings: Settings, topology: Topology, events: LaneEvents) -> dict[Lane, LaneConsumer]:

@@ -26,6 +26,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, sto
 from tenacity.stop import stop_never
 
 from worker import telemetry
+from worker.amqp.callers import DIRECT_REPLY_TO, Callers
 from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, user_of
 from worker.amqp.copies import Sender, dead_letter_copy, delay_copy, reply_properties
 from worker.amqp.errors import ConnectionLostError, DeadLetterRefusedError, RefusedByBrokerError, TopologyError
@@ -37,7 +38,6 @@ from worker.settings import Settings
 CONFIRM_SECONDS = 30.0
 # RabbitMQ 4 closes the channel at 16 MiB, 3.10 at 128 MiB, and would do so again at every repetition.
 MAX_REPLY_BYTES = 15 * 1024 * 1024
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 REFUSED_REPLY_ATTEMPTS = 3
 
 _log = structlog.get_logger(__name__)
@@ -63,15 +63,26 @@ class Parcel:
 
 
 class Publisher:
-    """Publishes on a connection of its own, which the broker may block without stopping what is consumed."""
+    """Publishes on a connection of its own, which the broker may block without stopping what is consumed.
+
+    Attributes:
+        callers: Tells on the same connection whether a caller is still there.
+    """
 
     def __init__(self, settings: Settings, topology: Topology, *, worker_id: str) -> None:
-        url = settings.amqp_url.get_secret_value()
+        url = settings.broker_url
         self._topology = topology
-        self._sender = Sender(user_id=user_of(url), worker_id=worker_id)
+        has_tenants = settings.tenancy == "user_id"
+        self._sender = Sender(user_id=user_of(url), worker_id=worker_id, has_tenants=has_tenants)
         self._link = Link(url, name=f"{worker_id} publish")
         self._replies = Outlet(self._link, topology=topology)
         self._copies = Outlet(self._link, topology=topology)
+        self.callers = Callers(self._link)
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether an alarm of the broker holds publishes back."""
+        return self._link.is_blocked
 
     @property
     def is_ready(self) -> bool:

@@ -19,7 +19,6 @@ See Also:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -28,6 +27,7 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from worker.amqp.connection import RPC_SECONDS, close_quietly, losses, open_channel, scratch_channel
+from worker.amqp.differences import read_difference
 from worker.amqp.errors import TopologyError
 from worker.message import LANES, Lane
 
@@ -39,11 +39,6 @@ WORK_DELIVERY_LIMIT = 100
 DEAD_DELIVERY_LIMIT = 1_000_000_000
 
 _AT_LEAST_ONCE = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-_DIFFERENCE = re.compile(
-    r"inequivalent arg '(?P<argument>[^']*)' for (?P<kind>\w+) '(?P<name>[^']*)'.*?: "
-    r"received (?P<want>none|the value '[^']*'|'[^']*').*? but current is (?P<have>none|the value '[^']*'|'[^']*')",
-    re.DOTALL,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,17 +236,20 @@ async def _send(item: Exchange | Queue | Binding, channel: Channel) -> None:
 
 def _sentence(reply_text: str) -> str:
     """Say what differs and how to mend it."""
-    found = _DIFFERENCE.search(reply_text)
+    found = read_difference(reply_text)
     if found is None:
-        return f"The broker refuses a part of the topology: {reply_text}"
-    argument, kind, name = found["argument"], found["kind"], found["name"]
-    have, want = (_value(found[side]) for side in ("have", "want"))
-    return f"The {kind} {name} has {argument} = {have}, this worker wants {want}. {_mend(kind)}"
-
-
-def _value(text: str) -> str:
-    return text.removeprefix("the value ").strip("'")
+        return f"The broker refuses a part of the topology: {reply_text}{_mend_access(reply_text)}"
+    return (
+        f"The {found.kind} {found.name} has {found.argument} = {found.have}, this worker wants {found.want}. "
+        f"{_mend(found.kind)}"
+    )
 
 
 def _mend(kind: str) -> str:
     return f"Empty the {kind}, delete it and start the worker again, or use another DSPEX_NAMESPACE."
+
+
+def _mend_access(reply_text: str) -> str:
+    if "ACCESS_REFUSED" not in reply_text:
+        return ""
+    return ". Give the user the rights of a worker (docs/SECURITY.md); `dspex-worker doctor` names what is missing."

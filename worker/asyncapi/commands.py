@@ -120,6 +120,17 @@ _STATS: Mapping[str, Schema] = {
     "adoption": record({"programs": to("schemas", "share_by_type"), "jobs": to("schemas", "share_by_type")}),
     "cache": OBJECT,
     "lms": {"type": "object", "additionalProperties": TEXT, "description": "LM alias → model."},
+    "circuits": {
+        "type": "object",
+        "additionalProperties": record(
+            {"state": {"enum": ["open", "closed"]}, "code": or_null(TEXT), "open_seconds": or_null(SECONDS)}
+        ),
+        "description": "LM alias → its circuit; open: the LM is taken for down.",
+    },
+}
+_PAGE: Mapping[str, Schema] = {
+    "limit": {**COUNT, "minimum": 1, "description": "At most 1,000 are listed at once."},
+    "offset": COUNT,
 }
 _PING: Mapping[str, Schema] = {
     "status": {"const": "ok"},
@@ -150,7 +161,13 @@ def _about_programs() -> Iterator[Command]:
     listed = record({"programs": list_of(to("schemas", "program")), "total_count": COUNT})
     origin = {name: _ORIGIN[name] for name in ("signature_fingerprint", "program_version", "is_dynamic")}
     described = record({**_PROGRAM_ID, "inputs": OBJECT, "outputs": OBJECT, **origin})
-    yield Command("list_programs", "control", "List all programs, the oldest first.", _NOTHING, listed)
+    yield Command(
+        "list_programs",
+        "control",
+        "List a page of the programs, the oldest first.",
+        record(_PAGE, required=()),
+        listed,
+    )
     yield Command("get_program_info", "control", "Describe one program.", _ONE_PROGRAM, record(_INFO))
     yield Command(
         "describe", "control", "Return the JSON Schemas of a program's inputs and outputs.", _ONE_PROGRAM, described
@@ -165,7 +182,8 @@ def _about_programs() -> Iterator[Command]:
 
 
 def _about_jobs() -> Iterator[Command]:
-    kept = record({**_MESSAGE_ID, "status": {"enum": ["done", "unknown"]}, "reply": or_null(OBJECT)})
+    states = ["done", "cancelled", "running", "waiting", "unknown"]
+    kept = record({**_MESSAGE_ID, "status": {"enum": states}, "reply": or_null(OBJECT)})
     cancelled = record({**_MESSAGE_ID, "status": {"enum": ["cancelled", "already_cancelled", "too_late"]}})
     yield Command("cancel", "control", "Stop a job, queued or running.", _ONE_JOB, cancelled)
     yield Command("get_result", "control", "Return the kept reply of a job.", _ONE_JOB, kept)

@@ -27,6 +27,7 @@ from worker.message import (
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
     HEADER_ORIGINAL_ROUTING_KEY,
+    HEADER_TENANT,
     HEADER_WAITS,
 )
 
@@ -52,6 +53,7 @@ _TRAIL: dict[str, Schema] = {
     HEADER_FIRST_DELIVERED: _MILLISECONDS,
     HEADER_GENERATION: {**COUNT, "description": "0 at first; one more with every replay."},
     HEADER_ORIGINAL_ROUTING_KEY: text("The routing key that the sender published with."),
+    HEADER_TENANT: text("Whose job it is, where tenancy is on."),
 }
 _IDS: dict[str, Schema] = {
     "correlation_id": text("Copied to the reply; no control characters."),

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli import call, contract, dead, demo, flags, serve
+from worker.cli import call, contract, dead, demo, doctor, flags, serve
 
 __all__ = ["app", "main"]
 
@@ -25,6 +25,7 @@ serve.add_to(app)
 call.add_to(app)
 dead.add_to(app)
 flags.add_to(app)
+doctor.add_to(app)
 contract.add_to(app)
 demo.add_to(app)
 

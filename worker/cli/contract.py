@@ -68,7 +68,7 @@ def asyncapi(
 def _with_client(ask: Callable[[Client], Coroutine[Any, Any, T]], *, settings: Settings, timeout: float) -> T:
     from worker.client import Client, ClientError, ReplyError
 
-    url = settings.amqp_url.get_secret_value()
+    url = settings.broker_url
 
     async def connected() -> T:
         async with Client(url, namespace=settings.namespace, timeout=timeout) as client:

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from worker.cli.running import EXIT_SETTINGS, run, stop
+from worker.cli.running import EXIT_SETTINGS, load_settings, run, stop
 
 _SCHEMES = ("amqp://", "amqps://")
 
@@ -28,4 +28,5 @@ def demo() -> None:
         raise stop(f"DSPEX_AMQP_URL: must begin with {' or '.join(_SCHEMES)}", code=EXIT_SETTINGS)
     from worker.demo import show
 
-    raise typer.Exit(run(show(amqp_url), amqp_url=amqp_url))
+    broker_url = load_settings().broker_url
+    raise typer.Exit(run(show(broker_url), amqp_url=broker_url))

@@ -63,7 +63,7 @@ def _ask(command: str, args: dict[str, Any], *, timeout: float) -> dict[str, Any
     settings = load_settings()
     from worker.client import Client, ClientError
 
-    url = settings.amqp_url.get_secret_value()
+    url = settings.broker_url
 
     async def ask() -> dict[str, Any]:
         async with Client(url, namespace=settings.namespace, timeout=timeout) as client:

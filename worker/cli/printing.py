@@ -29,7 +29,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
     Args:
         columns: Headings.
-        rows: Cells, as many a row as there are columns.
+        rows: Cells, as many a row as there are columns; a rich ``Text`` keeps its style.
     """
     from rich.console import Console
     from rich.table import Table
@@ -39,5 +39,5 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)

@@ -76,11 +76,14 @@ def describe_broker_trouble(amqp_url: str, error: Exception) -> str:
     from aiormq.exceptions import AuthenticationError, ConnectionClosed, ProbableAuthenticationError
 
     from worker.amqp.connection import mask_url
+    from worker.amqp.tls import explain
 
     reason = str(error.__cause__ or error).strip().rstrip(".") or "no answer in time"
     broker = f"The broker {mask_url(amqp_url)} (DSPEX_AMQP_URL)"
     if isinstance(error, (AuthenticationError, ProbableAuthenticationError, ConnectionClosed)):
         return f"{broker} refuses the connection: {reason}. Are user, password and vhost right?"
+    if fault := explain(error):
+        return f"{broker} cannot be reached: {fault}."
     return f"{broker} cannot be reached: {reason}. Is it running?"
 
 

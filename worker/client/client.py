@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 import uuid
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from typing import Any, Self
 import aio_pika
 
 from worker.client.errors import NoWorkerError, ReplyTimeoutError
-from worker.client.link import DIRECT_REPLY_TO, Link
+from worker.client.link import DIRECT_REPLY_TO, Link, Route
 from worker.client.result import Result, check_reply, parse_reply
 from worker.message import HEADER_DEADLINE, LANES, dump
 
@@ -40,18 +41,26 @@ class Client:
         timeout: Seconds that a call waits when it does not say.
         requires_worker: Whether a call fails at once with `NoWorkerError` when nobody consumes its queue. Turn it
             off to queue jobs for workers that are still to come.
+        ssl_context: For ``amqps://`` with a CA or a certificate of your own, e.g.
+            ``ssl.create_default_context(cafile="ca.pem")``; the system's CAs by default.
 
     See Also:
         docs/WIRE.md: commands, arguments and codes.
     """
 
     def __init__(
-        self, url: str, *, namespace: str = "dspex", timeout: float = 60.0, requires_worker: bool = True
+        self,
+        url: str,
+        *,
+        namespace: str = "dspex",
+        timeout: float = 60.0,
+        requires_worker: bool = True,
+        ssl_context: ssl.SSLContext | None = None,
     ) -> None:
         self.namespace = namespace
         self.timeout = timeout
         self._requires_worker = requires_worker
-        self._link = Link(url, name=f"{namespace} client")
+        self._link = Link(url, name=f"{namespace} client", ssl_context=ssl_context)
         self._asking = asyncio.Lock()
         self._seen: dict[str, float] = {}
 
@@ -214,7 +223,7 @@ class Client:
         try:
             async with asyncio.timeout(seconds):
                 await self._look_for_worker(target)
-                return parse_reply(await self._link.request(target, message))
+                return parse_reply(await self._link.request(self._route(target), message))
         except TimeoutError:
             told = f"No reply to {command} from {target} within {seconds:g} s"
             raise ReplyTimeoutError(told, message_id=str(message.message_id)) from None
@@ -222,6 +231,12 @@ class Client:
     def _queue(self, command: str, queue: str | None) -> str:
         name = queue or _LANES.get(command, "control")
         return f"{self.namespace}.{name}" if name in LANES else name
+
+    def _route(self, queue: str) -> Route:
+        """Go through the namespace's exchange where it leads: a publisher may have no right to the default one."""
+        lane = queue.removeprefix(f"{self.namespace}.")
+        is_ours = lane in LANES and lane != queue
+        return Route(queue, self.namespace, lane) if is_ours else Route(queue, "", queue)
 
     async def _look_for_worker(self, queue: str) -> None:
         """Fail if nobody consumes a queue; a consumer that was seen counts for five seconds."""

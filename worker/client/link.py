@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import ssl
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
+from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from worker.client.errors import ClientError, NoWorkerError
@@ -33,9 +35,24 @@ _WAIT_INITIAL_SECONDS = 0.1
 _WAIT_MAX_SECONDS = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Where a request goes.
+
+    Attributes:
+        queue: The queue that is meant.
+        exchange: Empty for the default one, which a user of least rights may not publish to.
+        routing_key: The key that leads there.
+    """
+
+    queue: str
+    exchange: str
+    routing_key: str
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Call:
-    queue: str
+    route: Route
     message: aio_pika.Message
     reply: asyncio.Future[bytes]
 
@@ -46,11 +63,13 @@ class Link:
     Args:
         url: ``amqp://`` or ``amqps://`` URL of the broker.
         name: What the broker's management page shows as the connection's name.
+        ssl_context: For ``amqps://``; by default one that trusts the system's CAs, and the files that the URL names.
     """
 
-    def __init__(self, url: str, *, name: str) -> None:
+    def __init__(self, url: str, *, name: str, ssl_context: ssl.SSLContext | None = None) -> None:
         self._url = _with_heartbeat(url)
         self._name = name
+        self._ssl_context = ssl_context
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._is_up = asyncio.Event()
@@ -79,19 +98,19 @@ class Link:
             task.cancel()
         await asyncio.gather(*self._publishing, return_exceptions=True)
 
-    async def request(self, queue: str, message: aio_pika.Message) -> bytes:
+    async def request(self, route: Route, message: aio_pika.Message) -> bytes:
         """Publish a message and return the body of its reply, however long that takes.
 
         Args:
-            queue: Routing key on the default exchange.
+            route: Where it goes.
             message: With a ``correlation_id`` that no other waiting call has.
 
         Raises:
-            NoWorkerError: There is no such queue.
+            NoWorkerError: There is no such queue or exchange.
             ClientError: The broker refused the message, or the link is closed.
         """
         self._check_open()
-        call = _Call(queue, message, asyncio.get_running_loop().create_future())
+        call = _Call(route, message, asyncio.get_running_loop().create_future())
         key = str(message.correlation_id)
         self._calls[key] = call
         # While the link is down there is nothing to do here: the keeper publishes all that waits.
@@ -151,7 +170,9 @@ class Link:
     async def _connect(self) -> AbstractChannel:
         properties: dict[str, Any] = {"connection_name": self._name}
         with _losses():
-            connection = await aio_pika.connect(self._url, timeout=_CONNECT_SECONDS, client_properties=properties)
+            connection = await aio_pika.connect(
+                self._url, timeout=_CONNECT_SECONDS, client_properties=properties, ssl_context=self._ssl_context
+            )
         try:
             channel = await _consume_replies(connection, self._take)
         except BaseException:
@@ -168,12 +189,16 @@ class Link:
             await _close(connection)
 
     async def _publish(self, call: _Call, channel: AbstractChannel) -> None:
+        queue = call.route.queue
         try:
-            await channel.default_exchange.publish(call.message, call.queue, mandatory=True)
+            exchange = await channel.get_exchange(call.route.exchange, ensure=False)
+            await exchange.publish(call.message, call.route.routing_key, mandatory=True)
         except PublishError:
-            _fail(call, NoWorkerError(f"There is no queue {call.queue} on the broker"))
+            _fail(call, NoWorkerError(f"There is no queue {queue} on the broker"))
         except DeliveryError:
-            _fail(call, ClientError(f"The broker refused the request: the queue {call.queue} is full"))
+            _fail(call, ClientError(f"The broker refused the request: the queue {queue} is full"))
+        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
+            _fail_if_meant(call, error)
         except Exception as error:  # noqa: BLE001 - neither the codec's errors nor those of a lost connection have one class
             if not channel.is_closed:
                 _fail(call, ClientError(f"The request cannot be sent: {error}"))
@@ -226,6 +251,20 @@ def _losses() -> Iterator[None]:
         raise loss
     if loss is not None:
         raise ConnectionError(f"The connection to the broker failed: {loss}") from loss
+
+
+def _fail_if_meant(call: _Call, error: ChannelNotFoundEntity | ChannelAccessRefused) -> None:
+    """Fail a call whose exchange the broker does not have or refuses; others lost their channel by it, no more.
+
+    The broker closes the whole channel and names the exchange; the keeper publishes the others again.
+    """
+    if f"'{call.route.exchange or 'amq.default'}'" not in str(error):
+        return
+    if isinstance(error, ChannelNotFoundEntity):
+        told = f"There is no exchange {call.route.exchange}: has a worker run in this namespace?"
+        _fail(call, NoWorkerError(told))
+    else:
+        _fail(call, ClientError(f"The broker refuses the request: {error}"))
 
 
 def _fail(call: _Call, error: Exception) -> None:

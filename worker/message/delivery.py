@@ -15,12 +15,14 @@ HEADER_WAITS = "x-dspex-waits"
 HEADER_FIRST_DELIVERED = "x-dspex-first-delivered"
 HEADER_GENERATION = "x-dspex-generation"
 HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
+HEADER_TENANT = "x-dspex-tenant"
 INTERNAL_HEADERS = (
     HEADER_ATTEMPTS,
     HEADER_WAITS,
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
     HEADER_ORIGINAL_ROUTING_KEY,
+    HEADER_TENANT,
 )
 
 
@@ -34,6 +36,7 @@ class Trail:
         first_delivered_ms: Unix milliseconds of the first delivery, or None on the first one.
         generation: 0 at first; one more with every replay from a dead-letter queue.
         original_routing_key: The publisher's routing key, kept over copies; None on the first delivery.
+        tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
     """
 
     attempts: int = 0
@@ -41,17 +44,19 @@ class Trail:
     first_delivered_ms: int | None = None
     generation: int = 0
     original_routing_key: str | None = None
+    tenant: str | None = None
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> Trail:
         """Read the internal headers; one of the wrong type counts as absent."""
-        key = headers.get(HEADER_ORIGINAL_ROUTING_KEY)
+        key, tenant = headers.get(HEADER_ORIGINAL_ROUTING_KEY), headers.get(HEADER_TENANT)
         return cls(
             attempts=_count(headers, HEADER_ATTEMPTS) or 0,
             waits=_count(headers, HEADER_WAITS) or 0,
             first_delivered_ms=_count(headers, HEADER_FIRST_DELIVERED),
             generation=_count(headers, HEADER_GENERATION) or 0,
             original_routing_key=key if isinstance(key, str) else None,
+            tenant=tenant if isinstance(tenant, str) else None,
         )
 
     def to_headers(self) -> dict[str, int | str]:
@@ -65,6 +70,8 @@ class Trail:
             headers[HEADER_FIRST_DELIVERED] = self.first_delivered_ms
         if self.original_routing_key is not None:
             headers[HEADER_ORIGINAL_ROUTING_KEY] = self.original_routing_key
+        if self.tenant is not None:
+            headers[HEADER_TENANT] = self.tenant
         return headers
 
 
@@ -83,6 +90,9 @@ class Delivery:
         headers: Header → value, as published; internal ones count only through ``trail``.
         trail: From the internal headers, if their sender is trusted; else empty.
         delivery_count: The broker's own count of earlier deliveries of this very message.
+        user_id: The publisher, as the broker has checked it; that of the tenant for our own copies. None where the
+            publisher did not say.
+        is_alone: Whether nothing else is in hand in this process: how a job is run that may have killed its worker.
         expires_in_ms: The publisher's ``expiration``, or None.
         unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
         is_oversized: Whether properties and headers leave no room for ours in one frame.
@@ -98,6 +108,8 @@ class Delivery:
     headers: Mapping[str, object] = field(default_factory=dict)
     trail: Trail = field(default_factory=Trail)
     delivery_count: int = 0
+    user_id: str | None = None
+    is_alone: bool = False
     expires_in_ms: int | None = None
     unreadable: tuple[str, ...] = ()
     is_oversized: bool = False

@@ -31,6 +31,7 @@ class Job:
             None where the sender gave neither id.
         body_hash: SHA-256, in hex, of what makes two jobs the same.
         deadline_ms: Unix milliseconds after which the job is never started, or None.
+        tenant: The broker user whose job it is; empty where tenancy is off.
     """
 
     command: str
@@ -40,6 +41,7 @@ class Job:
     key: str | None
     body_hash: str
     deadline_ms: int | None
+    tenant: str = ""
 
 
 def request_id(document: object) -> str | int | float | None:
@@ -66,8 +68,8 @@ def check_properties(delivery: Delivery) -> None:
             raise InvalidRequestError(f"{name} holds a control character")
 
 
-def decode(document: object, delivery: Delivery) -> Job:
-    """Read a parsed body as a job.
+def decode(document: object, delivery: Delivery, *, tenant: str = "") -> Job:
+    """Read a parsed body as a job of a tenant.
 
     Raises:
         InvalidRequestError: It has not the shape of a request.
@@ -92,6 +94,7 @@ def decode(document: object, delivery: Delivery) -> Job:
         key=_key(delivery, body_hash),
         body_hash=body_hash,
         deadline_ms=_deadline(delivery),
+        tenant=tenant,
     )
 
 

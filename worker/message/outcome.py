@@ -9,6 +9,8 @@ Settlement              what the consumer does after the reply was published wit
 `Delay`                 copy to a step of the delay ladder, confirm, ack
 `Reject`                reject without a copy: the broker dead-letters the message as it is
 `Leave`                 nothing: the broker delivers it again
+`Isolate`               not settled yet: hand it in again when nothing else is in hand, or delay it
+`GiveBack`              back to the broker as soon as its queue is not consumed any more
 ======================= ====================================================================
 """
 
@@ -98,7 +100,23 @@ class Leave:
     """The message stays the broker's: shutdown, or a lost connection."""
 
 
-Settlement = Ack | AckIfReplied | DeadLetter | Delay | Reject | Leave
+@dataclass(frozen=True, slots=True)
+class Isolate:
+    """The job may have killed its worker: it runs with nothing else in hand, so that it takes no neighbour with it.
+
+    Attributes:
+        later: What happens to the message while another job is being run alone.
+    """
+
+    later: Delay
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The job cannot be claimed here for now: another worker may have it, once this one has stopped to consume."""
+
+
+Settlement = Ack | AckIfReplied | DeadLetter | Delay | Reject | Leave | Isolate | GiveBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +185,9 @@ def error_detail(error: WorkerError) -> dict[str, Any]:
     }
 
 
-def make_reply(delivery: Delivery, body: bytes, *, job_key: str | None, namespace: str, attempts: int) -> Reply | None:
+def make_reply(
+    delivery: Delivery, body: bytes, *, job_key: str | None, namespace: str, attempts: int, tenant: str = ""
+) -> Reply | None:
     """Address a reply body to the caller, or return None where nobody asked for one.
 
     Its ``message_id`` is derived from namespace, tenant, job key and generation, so every repetition carries the
@@ -176,7 +196,7 @@ def make_reply(delivery: Delivery, body: bytes, *, job_key: str | None, namespac
     if delivery.reply_to is None:
         return None
     key = job_key if job_key is not None else f"body:{hashlib.sha256(delivery.body).hexdigest()}"
-    seed = dump([namespace, "", key, delivery.trail.generation]).decode()
+    seed = dump([namespace, tenant, key, delivery.trail.generation]).decode()
     headers: dict[str, Any] = {
         HEADER_ATTEMPTS: attempts,
         HEADER_GENERATION: delivery.trail.generation,

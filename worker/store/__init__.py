@@ -3,14 +3,17 @@
 =============================  =======================================================
 module                         its one responsibility
 =============================  =======================================================
-`worker.store.store`           the calls, each one transaction
+`worker.store.store`           the one object that others use
+`worker.store.calls`           its calls, each one transaction
+`worker.store.reader`          programs and flags for who is no worker
+`worker.store.patience`        calls that wait for a store that is away
+`worker.store.availability`    whether it is away, found out by one probe
 `worker.store.claim`           the claim, one statement
 `worker.store.inbox`           all else that moves a job's row, and the state table
 `worker.store.programs`        programs and their revisions
 `worker.store.flags`           what holds for a whole deployment, now
 `worker.store.cancellations`   jobs that must not run
 `worker.store.heartbeat`       who lives
-`worker.store.patience`        calls that must get through
 `worker.store.database`        the two engines behind ``write`` and ``read``
 `worker.store.schema`          tables, clock, version
 `worker.store.records`         plain data in and out
@@ -19,24 +22,27 @@ module                         its one responsibility
 
 from __future__ import annotations
 
-from worker.store.patience import steadily, uninterrupted
+from worker.store.availability import Availability, StoreUnavailableError
+from worker.store.patience import briefly, steadily, uninterrupted
 from worker.store.records import (
     Cancellation,
     Claim,
+    CorruptRowError,
     Holding,
     NewProgram,
     ProgramRecord,
     Spent,
     StoredOutcome,
-    StoreUnavailableError,
     Ticket,
     Verdict,
 )
 from worker.store.store import Store
 
 __all__ = [
+    "Availability",
     "Cancellation",
     "Claim",
+    "CorruptRowError",
     "Holding",
     "NewProgram",
     "ProgramRecord",
@@ -46,6 +52,7 @@ __all__ = [
     "StoredOutcome",
     "Ticket",
     "Verdict",
+    "briefly",
     "steadily",
     "uninterrupted",
 ]

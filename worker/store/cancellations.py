@@ -62,6 +62,7 @@ _SWEEP = delete(cancellations).where(
         select(*_KEY)
         .where(cancellations.c.namespace == bindparam("b_namespace"), cancellations.c.expires_ms <= NowMs())
         .limit(SWEEP_BATCH)
+        .with_for_update(skip_locked=True)
     )
 )
 

@@ -36,7 +36,7 @@ from worker.store.cancellations import IS_MARKED
 from worker.store.flags import READ as READ_FLAGS
 from worker.store.inbox import OUTCOME, Tenure, storable, to_outcome
 from worker.store.programs import read_program
-from worker.store.records import Claim, ProgramRecord, Ticket, Verdict
+from worker.store.records import Claim, CorruptRowError, ProgramRecord, Ticket, Verdict
 from worker.store.schema import NowMs, cancellations, jobs, workers
 
 _NEW_ROW: dict[str, Any] = {
@@ -102,7 +102,8 @@ def _make_claim(insert: Any) -> Any:
     changes["first_seen_ms"] = restarted("first_seen_ms", new.first_seen_ms)
     changes["crashes"] = case(
         (and_(is_taken, is_higher), 0),
-        (and_(is_taken, jobs.c.state == "running"), jobs.c.crashes + 1),
+        # A leftover of this living process killed nobody.
+        (and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan")), jobs.c.crashes + 1),
         else_=jobs.c.crashes,
     )
     return statement.on_conflict_do_update(
@@ -127,6 +128,8 @@ _READ_ORDERS = union_all(
     READ_FLAGS,
     select(literal_column("''"), literal_column("''")).select_from(cancellations).where(*IS_MARKED),
 )
+_STATES = frozenset(("running", "waiting", "done"))
+_NUMBERS = ("generation", "attempts", "crashes", "lm_calls", "unpriced_lm_calls", "first_seen_ms")
 _CLAIM = {"sqlite": _make_claim(sqlite.insert), "postgresql": _make_claim(postgresql.insert)}
 
 
@@ -145,11 +148,15 @@ def claim(
         tenure: On whose behalf.
         token: Names this claim; unique.
         living_tokens: The tokens of all claims that this process makes or holds now.
+
+    Raises:
+        CorruptRowError: The row cannot be read; it stays as it was.
     """
     row = _claim_row(connection, ticket, tenure=tenure, token=token)
     if _is_leftover(row, tenure=tenure, living_tokens=living_tokens):
         row = _claim_row(connection, ticket, tenure=tenure, token=token, orphan=row.claim_token)
-    verdict = _judge(row, ticket, token=token)
+    _check_row(row)
+    verdict = _judge(row, ticket, tenure=tenure, token=token)
     orders = _read_orders(connection, ticket, namespace=tenure.namespace) if verdict is Verdict.MINE else {}
     is_cancelled = orders.pop("", None) is not None
     return Claim(
@@ -202,10 +209,23 @@ def _is_leftover(row: Row[*tuple[Any, ...]], *, tenure: Tenure, living_tokens: C
     return row.state == "running" and row.owner == tenure.owner and row.claim_token not in living_tokens
 
 
-def _judge(row: Row[*tuple[Any, ...]], ticket: Ticket, *, token: str) -> Verdict:
-    """Read the verdict off the row as the claim left it. The generation comes before the content."""
+def _check_row(row: Row[*tuple[Any, ...]]) -> None:
+    """Refuse a row in no state that there is: it could never be claimed, and its job would wait for ever."""
+    if row.state not in _STATES or not all(isinstance(row._mapping[name], int) for name in _NUMBERS):
+        raise CorruptRowError(f"The row of a job cannot be read: state {row.state!r}")
+
+
+def _judge(row: Row[*tuple[Any, ...]], ticket: Ticket, *, tenure: Tenure, token: str) -> Verdict:
+    """Read the verdict off the row as the claim left it. The generation comes before the content.
+
+    Where this process owns a running row, its token is a living one: else the row was a leftover and is mine now.
+    """
     if row.claim_token == token:
         return Verdict.MINE
-    if row.generation == ticket.generation and row.body_hash != ticket.body_hash:
+    is_same_generation = row.generation == ticket.generation
+    if is_same_generation and row.body_hash != ticket.body_hash:
         return Verdict.CONFLICT
-    return Verdict.STORED if row.state == "done" else Verdict.ELSEWHERE
+    if row.state == "done":
+        return Verdict.STORED
+    is_here = is_same_generation and row.state == "running" and row.owner == tenure.owner
+    return Verdict.HERE if is_here else Verdict.ELSEWHERE

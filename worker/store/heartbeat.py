@@ -2,6 +2,10 @@
 
 A busy or blocked event loop must not make its process look dead, so the thread has its own loop and its own connection.
 A store that fails stops nothing: the next beat tries again, and writes the row anew where a sweep took it.
+
+Where this process could not beat, the others probably could not either. Right after an outage of the store, all of them
+look dead to the first one that asks, and their jobs would run twice. So a process that has missed its own beats excuses
+those of the others for as long, until all have had the time to beat again: see `Heartbeat.excuse`.
 """
 
 from __future__ import annotations
@@ -10,7 +14,9 @@ import asyncio
 import logging
 import socket
 import threading
+import time
 from contextlib import suppress
+from dataclasses import replace
 
 from sqlalchemy import BigInteger, Connection, bindparam, delete
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,6 +27,12 @@ from worker.store.schema import NowMs, workers
 
 LOCK_SECONDS = 1.0
 """How long a beat waits for the write lock; less than the time to the next two."""
+
+_LONGEST_BEAT_SECONDS = 3 * LOCK_SECONDS
+"""When a beat that is not answered is given up; see `worker.store.database.connect`."""
+
+_MISSED_BEATS = 3
+"""A pause of so many beats is no coincidence any more."""
 
 _DEAD_WORKER_MS = 60_000
 """A worker's row is kept at least this long after its last beat, to be looked at."""
@@ -75,6 +87,9 @@ class Heartbeat:
         self._database = database
         self._tenure = tenure
         self._seconds = min(1.0, tenure.lease_ms / 5000)
+        self._beaten_at = time.monotonic()
+        self._missed_seconds = 0.0
+        self._excused_until = 0.0
         self._loop = asyncio.new_event_loop()
         self._is_stopped = False
         self._task: asyncio.Task[None] | None = None
@@ -83,6 +98,17 @@ class Heartbeat:
     def start(self) -> None:
         """Start beating."""
         self._thread.start()
+
+    def excuse(self, tenure: Tenure) -> Tenure:
+        """Return a tenure whose lease is longer by the time for which this process could not beat, if it just could not.
+
+        May be called from any thread.
+        """
+        now = time.monotonic()
+        missed = now - self._beaten_at
+        if missed <= _MISSED_BEATS * self._seconds:
+            missed = self._missed_seconds if now < self._excused_until else 0.0
+        return replace(tenure, lease_ms=tenure.lease_ms + int(missed * 1000)) if missed else tenure
 
     async def stop(self) -> None:
         """Stop beating and wait until the thread is gone; a beat in the database is given up."""
@@ -98,6 +124,14 @@ class Heartbeat:
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner, suppress(asyncio.CancelledError):
             runner.run(self._beat())
 
+    def _note_beat(self) -> None:
+        now = time.monotonic()
+        missed = now - self._beaten_at
+        if missed > _MISSED_BEATS * self._seconds:
+            self._missed_seconds = missed
+            self._excused_until = now + _LONGEST_BEAT_SECONDS + 2 * self._seconds
+        self._beaten_at = now
+
     async def _beat(self) -> None:
         self._task = asyncio.current_task()
         is_well = True
@@ -105,6 +139,7 @@ class Heartbeat:
             while not self._is_stopped:
                 try:
                     await self._database.write(lambda connection: beat(connection, tenure=self._tenure))
+                    self._note_beat()
                     is_well = True
                 except Exception as error:  # noqa: BLE001 - whatever it is, the process lives and must say so again
                     if is_well:

@@ -5,6 +5,7 @@ from                           event                          to
 =============================  =============================  =========================================================
 –                              `claim`                        running
 running, owner dead            `claim`                        running, crashes + 1
+running, owner this process    `claim`, same generation       unchanged: HERE
 running, owner alive           `claim`                        unchanged: ELSEWHERE
 running                        `finish` with a success        done(success), under any token
 running                        `finish` with an error         done(error), under its own token
@@ -17,9 +18,12 @@ done(success)                  `claim`, higher generation     unchanged: STORED
 any                            `claim`, lower generation      unchanged: STORED if done, else ELSEWHERE
 any                            `claim`, other content         unchanged: CONFLICT
 done                           its lifetime passed            deleted by `sweep`
+running, waiting               untouched for too long         deleted by `sweep`
 =============================  =============================  =========================================================
 
-A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0.
+A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0. A row of this process under a
+token that it does not hold counts as one of a dead owner. However many crashes are counted, the row can be claimed: what
+to do with a job that kills is not the store's business. Too long is the largest age of a job and the lifetime of a result.
 
 A success may come from any claim of the same content, because it was paid for; all that lose to it send its bytes.
 
@@ -43,13 +47,14 @@ from sqlalchemy import (
     bindparam,
     delete,
     func,
+    or_,
     select,
     tuple_,
     update,
 )
 from sqlalchemy.engine import Row
 
-from worker.store.records import Spent, StoredOutcome, Ticket
+from worker.store.records import CorruptRowError, Spent, StoredOutcome, Ticket
 from worker.store.schema import NowMs, jobs
 
 SWEEP_BATCH = 1000
@@ -157,6 +162,7 @@ _MARK_SETTLED = (
 )
 _READ_OUTCOME = select(*OUTCOME).where(_KEY)
 _LOCK_OUTCOME = _READ_OUTCOME.with_for_update()
+_READ_STATE = select(jobs.c.state).where(_KEY, or_(jobs.c.state != "done", jobs.c.expires_ms > NowMs()))
 _READ_LIVING_OUTCOME = _READ_OUTCOME.where(jobs.c.state == "done", jobs.c.expires_ms > NowMs())
 _JOB_KEY = (jobs.c.namespace, jobs.c.tenant, jobs.c.job_key)
 _SWEEP = delete(jobs).where(
@@ -164,6 +170,8 @@ _SWEEP = delete(jobs).where(
         select(*_JOB_KEY)
         .where(jobs.c.namespace == bindparam("b_namespace"), jobs.c.expires_ms <= NowMs())
         .limit(SWEEP_BATCH)
+        # A batch locks its rows in their order, and a sweep does not: it waits for nobody.
+        .with_for_update(skip_locked=True)
     )
 )
 
@@ -221,13 +229,25 @@ def read_living_outcome(connection: Connection, ticket: Ticket, *, namespace: st
     return _outcome(connection.execute(_READ_LIVING_OUTCOME, _key(ticket, namespace=namespace)).one_or_none())
 
 
+def read_state(connection: Connection, ticket: Ticket, *, namespace: str) -> str | None:
+    """Return ``running``, ``waiting`` or ``done``; None for a job without a row, or past its lifetime."""
+    state: str | None = connection.execute(_READ_STATE, _key(ticket, namespace=namespace)).scalar()
+    return state
+
+
 def sweep(connection: Connection, *, namespace: str) -> int:
     """Delete up to `SWEEP_BATCH` rows whose time has passed and return how many they were."""
     return connection.execute(_SWEEP, {"b_namespace": namespace}).rowcount
 
 
 def to_outcome(row: Row[*tuple[Any, ...]]) -> StoredOutcome:
-    """Read the outcome off the row of a job that is done."""
+    """Read the outcome off the row of a job that is done.
+
+    Raises:
+        CorruptRowError: It has none.
+    """
+    if row.reply is None or row.settlement is None or row.outcome not in ("success", "error"):
+        raise CorruptRowError(f"The row of a job that is done has no reply: outcome {row.outcome!r}")
     return StoredOutcome(
         is_success=row.outcome == "success",
         code=row.code,

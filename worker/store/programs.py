@@ -10,6 +10,7 @@ The functions take a connection inside a transaction and are meant for `worker.s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -60,7 +61,13 @@ def _make_insert(insert: Any) -> Any:
 _INSERT = {"sqlite": _make_insert(sqlite.insert), "postgresql": _make_insert(postgresql.insert)}
 _READ = select(*_RECORD).where(*_KEY)
 _LOCK = _READ.with_for_update()
-_LIST = select(*_RECORD).where(*_OF_TENANT).order_by(programs.c.created_ms, programs.c.program_id)
+_LIST = (
+    select(*_RECORD)
+    .where(*_OF_TENANT)
+    .order_by(programs.c.created_ms, programs.c.program_id)
+    .limit(bindparam("b_limit", type_=BigInteger))
+    .offset(bindparam("b_offset", type_=BigInteger))
+)
 _COUNT = select(func.count()).select_from(programs).where(*_OF_TENANT)
 _COUNT_KINDS = select(programs.c.kind, func.count()).where(*_OF_TENANT).group_by(programs.c.kind)
 _DELETE_ALL = delete(programs).where(*_OF_TENANT)
@@ -93,9 +100,12 @@ def read_program(connection: Connection, program_id: str, *, namespace: str, ten
     return None if row is None else _to_record(row)
 
 
-def list_programs(connection: Connection, *, namespace: str, tenant: str) -> list[ProgramRecord]:
-    """Return a tenant's programs, the oldest first."""
-    rows = connection.execute(_LIST, {"b_namespace": namespace, "b_tenant": tenant})
+def list_programs(
+    connection: Connection, *, namespace: str, tenant: str, limit: int, offset: int
+) -> list[ProgramRecord]:
+    """Return a tenant's programs, the oldest first, at most so many after the first ones."""
+    values = {"b_namespace": namespace, "b_tenant": tenant, "b_limit": limit, "b_offset": offset}
+    rows = connection.execute(_LIST, values)
     return [_to_record(row) for row in rows]
 
 
@@ -141,11 +151,14 @@ def remove_program(connection: Connection, program_id: str, *, namespace: str, t
     return connection.execute(_DELETE, _key(program_id, namespace=namespace, tenant=tenant)).rowcount > 0
 
 
-def add_executions(connection: Connection, counts: Mapping[str, int], *, namespace: str, tenant: str) -> None:
-    """Add runs to many programs; in one order everywhere, so that two batches never wait for each other."""
+def add_executions(connection: Connection, counts: Mapping[tuple[str, str], int], *, namespace: str) -> None:
+    """Add runs to many programs, (tenant, program id) → runs.
+
+    In one order everywhere, so that two workers never wait for each other.
+    """
     batch = [
         _key(program_id, namespace=namespace, tenant=tenant) | {"b_executions": count}
-        for program_id, count in sorted(counts.items())
+        for (tenant, program_id), count in sorted(counts.items())
     ]
     if batch:
         connection.execute(_ADD_EXECUTIONS, batch)
@@ -162,14 +175,14 @@ def _insert(connection: Connection, new: NewProgram, *, namespace: str) -> Progr
         "kind": new.kind,
     }
     row = connection.execute(_INSERT[connection.dialect.name], values).one_or_none()
-    return None if row is None else _to_record(row)
+    return None if row is None else replace(_to_record(row), is_new=True)
 
 
 def _replace(connection: Connection, new: NewProgram, *, namespace: str) -> ProgramRecord:
     values = _key(new.program_id, namespace=namespace, tenant=new.tenant)
     values |= {"b_revision": str(uuid4()), "b_fingerprint": new.fingerprint, "b_definition": new.definition}
     values |= {"b_kind": new.kind}
-    return _to_record(connection.execute(_REPLACE, values).one())
+    return replace(_to_record(connection.execute(_REPLACE, values).one()), is_new=True)
 
 
 def _to_record(row: Row[*tuple[Any, ...]]) -> ProgramRecord:

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
-class StoreUnavailableError(Exception):
-    """The store cannot be used now: connection lost, locked for too long, disk full, or made by another version.
-
-    The message says what to do. Nothing was stored, or it is unknown whether it was; every call may be repeated.
-    """
+class CorruptRowError(Exception):
+    """A row holds what this code never writes: its job fails, alone."""
 
 
 class Verdict(enum.Enum):
@@ -24,8 +21,12 @@ class Verdict(enum.Enum):
     """The caller runs the job now, under the claim's token."""
     STORED = "stored"
     """The job is done: send the stored reply again."""
+    HERE = "here"
+    """This very process runs the job, under another claim. The answer may come a moment before that claim's own; and if
+    its caller is gone by then, nobody runs the job, and the next claim gets it."""
     ELSEWHERE = "elsewhere"
-    """A living worker runs the job, or a newer generation of it waits: look again after the shortest ladder step."""
+    """Another living worker runs the job, or another generation of it runs or waits: look again after the shortest
+    ladder step."""
     CONFLICT = "conflict"
     """The same key and generation was used with other content."""
 
@@ -68,16 +69,13 @@ class Holding:
         ticket: The ticket of the claim, or None for a job without a row.
         token: The token of the claim.
         ttl_ms: Lifetime of the outcome, in milliseconds.
+        tenant: Whose job it is, with a row or without; empty where tenancy is off.
     """
 
     ticket: Ticket | None
     token: str
     ttl_ms: int
-
-    @property
-    def tenant(self) -> str:
-        """Whose job it is; empty where tenancy is off."""
-        return self.ticket.tenant if self.ticket is not None else ""
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +127,7 @@ class ProgramRecord:
         created_ms: When the program was first created; a replace keeps it.
         executions: Runs counted so far, over all versions. Written in batches, so it lags.
         last_executed_ms: When the last batch with a run of it was written, or None.
+        is_new: Whether this very call has made it, or this version of it.
     """
 
     program_id: str
@@ -139,6 +138,7 @@ class ProgramRecord:
     created_ms: int
     executions: int
     last_executed_ms: int | None
+    is_new: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from worker.store.records import StoreUnavailableError
+from worker.store.availability import StoreUnavailableError
 
 SCHEMA_VERSION = 2
 """Raised with every change of a table. Version 1 is brought up to it; a store made by any other version is refused."""

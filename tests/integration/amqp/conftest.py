@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from aio_pika.abc import AbstractConnection
 
+from tests.support.caller import Caller
 from worker.amqp.connection import connect
 from worker.amqp.consumer import Consumer
 from worker.amqp.publisher import Publisher
@@ -134,3 +135,10 @@ async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE_SECONDS):
         while not condition():  # noqa: ASYNC110 - the broker tells nobody
             await asyncio.sleep(0.01)
+
+
+async def until_depth(caller: Caller, queue: str, depth: int) -> None:
+    """Wait until a queue holds so many messages: a quorum queue counts a little late."""
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        while await caller.depth(queue) != depth:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.05)

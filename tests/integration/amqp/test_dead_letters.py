@@ -12,7 +12,7 @@ from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
 from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
 from worker.amqp.connection import connect, scratch_channel
-from worker.amqp.dead_letters import list_dead, replay, show
+from worker.amqp.dead_letters import Plan, Ports, list_dead, replay, show
 from worker.amqp.errors import ReplayLockedError, ReplayStoppedError
 from worker.amqp.topology import Topology, declare
 from worker.message import Ack, DeadLetter, Letter, Reject
@@ -97,7 +97,8 @@ async def test_a_replayed_job_is_a_fresh_one_of_the_next_generation(
     """Ids and public headers are kept; attempts, deadline and the error are gone; the caller gets the reply."""
     await fail(caller, make_handler, start_consumer)
     steps: list[tuple[int, int]] = []
-    report = await replay(connection, topology, "execute", on_progress=lambda *step: steps.append(step))
+    ports = Ports(on_progress=lambda *step: steps.append(step))
+    report = await replay(connection, topology, "execute", ports=ports)
     handler = make_handler(Ack())
     async with start_consumer(handler.handle):
         [delivery] = await handler.seen(1)
@@ -140,7 +141,7 @@ async def test_a_dry_run_counts_and_changes_nothing(
 ) -> None:
     """By program and code."""
     await fail(caller, make_handler, start_consumer, count=3)
-    report = await replay(connection, topology, "execute", is_dry_run=True)
+    report = await replay(connection, topology, "execute", plan=Plan(is_dry_run=True))
     await until_ready(caller, 3)
 
     assert (report.is_dry_run, report.counts) == (True, {("sentiment", "lm_unavailable"): 3})
@@ -163,7 +164,7 @@ async def test_an_interrupted_replay_loses_nothing(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        await replay(broken, topology, "execute", on_progress=interrupt)
+        await replay(broken, topology, "execute", ports=Ports(on_progress=interrupt))
     await broken.close()
     await until_ready(caller, 3)
     fresh = await connect(amqp_url, name="fresh")

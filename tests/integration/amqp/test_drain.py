@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
+from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until, until_depth
 from tests.support.caller import Caller
 from worker.message import Ack
 
@@ -40,7 +40,7 @@ async def test_drain_cancels_what_does_not_end_and_the_broker_takes_it_back(
 
     assert not is_drained
     assert len(handler.cancelled) == 1
-    assert await caller.depth("execute") == 1
+    await until_depth(caller, "execute", 1)
 
 
 async def test_in_flight_counts_each_lane_and_is_bounded_by_its_setting(

@@ -52,6 +52,11 @@ class Hand:
         """Make a job's row expire."""
         await self._run(lambda c: c.execute(update(jobs).where(jobs.c.job_key == key).values(expires_ms=NowMs() - 1)))
 
+    async def count(self, statement: str) -> int:
+        """Return the one number that a statement asks for."""
+        number: int = await self._run(lambda connection: connection.execute(text(statement)).scalar_one())
+        return number
+
     async def execute(self, statement: str) -> None:
         """Run a statement on the tables."""
         await self._run(lambda connection: connection.execute(text(statement)))

@@ -99,6 +99,21 @@ async def test_file_and_folder_are_private(store_url: str, store: Store) -> None
 
 
 @on_sqlite
+async def test_a_process_that_is_through_with_the_file_leaves_the_log_to_the_others(
+    store_url: str, store: Store
+) -> None:
+    """The last one out deletes the log, and takes itself for the last where another has lost its locks."""
+    path = make_url(store_url).database or ""
+    look = f"import sqlite3; c = sqlite3.connect({path!r}); c.execute('SELECT * FROM workers').fetchall(); c.close()"
+    other = await asyncio.create_subprocess_exec(sys.executable, "-c", look)
+    code = await other.wait()
+    await store.ping()
+    has_log = await asyncio.to_thread(Path(f"{path}-wal").exists)
+
+    assert (code, has_log) == (0, True)
+
+
+@on_sqlite
 async def test_writer_uses_the_log_and_syncs_each_commit(store_url: str) -> None:
     """WAL and synchronous=FULL (2), and never a deferred transaction."""
     database = connect(store_url)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.integration.store.rows import TTL_MS, Hand, OpenStore, failure, finish, success, ticket
-from worker.errors import ProgramExistsError
-from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, Verdict
+from worker.errors import ProgramExistsError, ProgramNotFoundError
+from worker.store import Holding, NewProgram, ProgramRecord, Store, StoredOutcome, Verdict
 
 
 def new(program_id: str = "p", **changes: object) -> NewProgram:
@@ -69,7 +69,7 @@ async def test_same_definition_is_the_same_program(store: Store) -> None:
 async def test_replace_makes_a_version_with_a_fresh_revision(store: Store) -> None:
     """The revision is what caches go by; the id, its age and its count stay."""
     first = await create(store, new())
-    await store.add_executions({"p": 2})
+    await store.add_executions({("", "p"): 2})
 
     second = await create(store, new(fingerprint="f2", definition="{}", replace=True))
 
@@ -88,7 +88,7 @@ async def test_other_definition_is_refused_and_nothing_is_stored(store: Store, h
     between = await store.claim(ticket())
     await store.forget(ticket(), token=claim.token)
 
-    assert between.verdict is Verdict.ELSEWHERE
+    assert between.verdict is Verdict.HERE
     assert await hand.job("job") is None
     assert first == await store.get_program("p")
 
@@ -124,7 +124,7 @@ async def test_late_second_run_of_a_create_does_not_bring_a_deleted_program_back
     """The stored outcome comes back, and the record says that there is no program."""
     claim = await store.claim(ticket())
     _, first = await store.create_program(new(), ticket=ticket(), token=claim.token, answer=answer)
-    await store.delete_program("p", ticket=None, token="", outcome=success(), ttl_ms=TTL_MS)
+    await store.delete_program("p", holding=Holding(None, "", TTL_MS), outcome=success())
 
     record, outcome = await store.create_program(new(), ticket=ticket(), token=claim.token, answer=answer)
 
@@ -146,21 +146,20 @@ async def test_deleted_program_is_gone_with_its_outcome_stored(store: Store) -> 
     await create(store, new())
     claim = await store.claim(ticket())
 
-    is_deleted = await store.delete_program("p", ticket=ticket(), token=claim.token, outcome=success(), ttl_ms=TTL_MS)
+    deleted = await store.delete_program("p", holding=Holding(ticket(), claim.token, TTL_MS), outcome=success())
 
-    assert is_deleted
-    assert success() == await store.get_result("job")
+    assert success() == deleted == await store.get_result("job")
     assert await store.get_program("p") is None
 
 
 async def test_deleting_an_unknown_program_stores_nothing(store: Store) -> None:
-    """False, and the claim is still held for the refusal."""
+    """The claim is still held for the refusal."""
     claim = await store.claim(ticket())
 
-    is_deleted = await store.delete_program("p", ticket=ticket(), token=claim.token, outcome=success(), ttl_ms=TTL_MS)
+    with pytest.raises(ProgramNotFoundError):
+        await store.delete_program("p", holding=Holding(ticket(), claim.token, TTL_MS), outcome=success())
     stored = await finish(store, ticket(), token=claim.token, outcome=failure())
 
-    assert not is_deleted
     assert failure() == stored
 
 
@@ -169,7 +168,7 @@ async def test_late_second_delete_does_not_delete_what_was_created_since(store: 
     await create(store, new())
     claim = await store.claim(ticket())
     delete: Callable[[], object] = lambda: store.delete_program(  # noqa: E731
-        "p", ticket=ticket(), token=claim.token, outcome=success(), ttl_ms=TTL_MS
+        "p", holding=Holding(ticket(), claim.token, TTL_MS), outcome=success()
     )
     await delete()  # type: ignore[misc]
     record = await create(store, new())
@@ -191,17 +190,31 @@ async def test_programs_are_listed_and_counted_per_tenant(store: Store) -> None:
     assert (await store.count_programs(), await store.count_programs(tenant="t")) == (2, 1)
 
 
-async def test_executions_are_added_in_batches(store: Store, other: Store) -> None:
-    """Two workers add up; unknown ids are ignored; an empty batch is none."""
-    for name in ("a", "b"):
+async def test_programs_are_listed_in_pages(store: Store) -> None:
+    """So many after the first ones, in the order of their age."""
+    for name in "abcde":
         await create(store, new(name))
 
+    pages = [await store.list_programs(limit=2, offset=offset) for offset in (0, 2, 4, 6)]
+    all_of_them = await store.list_programs()
+
+    assert [len(page) for page in pages] == [2, 2, 1, 0]
+    assert [record for page in pages for record in page] == all_of_them
+
+
+async def test_executions_are_added_in_batches(store: Store, other: Store) -> None:
+    """Two workers add up; unknown ids are ignored; each tenant has its own count; an empty batch is none."""
+    for program in (new("a"), new("b"), new("a", tenant="t")):
+        await create(store, program)
+
     await asyncio.gather(
-        store.add_executions({"a": 1, "b": 2, "gone": 9}),
-        other.add_executions({"b": 3, "a": 4}),
+        store.add_executions({("", "a"): 1, ("", "b"): 2, ("", "gone"): 9, ("t", "a"): 5}),
+        other.add_executions({("", "b"): 3, ("", "a"): 4}),
         other.add_executions({}),
     )
     records = {record.program_id: record for record in await store.list_programs()}
 
-    assert (records["a"].executions, records["b"].executions) == (5, 5)
+    theirs = await store.get_program("a", tenant="t")
+
+    assert (records["a"].executions, records["b"].executions, theirs and theirs.executions) == (5, 5, 5)
     assert (records["a"].last_executed_ms or 0) >= records["a"].created_ms

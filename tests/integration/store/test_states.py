@@ -39,8 +39,44 @@ async def test_running_job_of_this_process_is_left_alone(store: Store, hand: Han
 
     claim = await store.claim(ticket())
 
-    assert (claim.verdict, claim.token) == (Verdict.ELSEWHERE, "")
+    assert (claim.verdict, claim.token) == (Verdict.HERE, "")
     assert before == await hand.job("job")
+
+
+async def test_another_generation_does_not_join_the_run_of_this_process(store: Store) -> None:
+    """It waits for its own turn: the run that it would join answers another question."""
+    await store.claim(ticket(generation=1))
+
+    verdicts = [(await store.claim(ticket(generation=number))).verdict for number in (0, 1, 2)]
+
+    assert verdicts == [Verdict.ELSEWHERE, Verdict.HERE, Verdict.ELSEWHERE]
+
+
+async def test_a_job_that_crashed_three_times_can_be_claimed_and_finished(store: Store, hand: Hand) -> None:
+    """The row counts on; what to do with a job that kills is decided by who claims it."""
+    crashes = []
+    for _ in range(4):
+        claim = await store.claim(ticket())
+        crashes.append(claim.crashes)
+        await hand.execute("DELETE FROM workers WHERE worker_id = 'ghost'")
+        await hand.give_to_ghost("job", seen_ms_ago=11_000)
+    last = await store.claim(ticket())
+
+    stored = await finish(store, ticket(), token=last.token, outcome=failure())
+
+    assert ([*crashes, last.crashes], stored) == ([0, 1, 2, 3, 4], failure())
+
+
+async def test_a_release_keeps_the_crashes(store: Store, hand: Hand) -> None:
+    """A job that is put off until it can run alone must not look harmless again."""
+    await store.claim(ticket())
+    await hand.give_to_ghost("job", seen_ms_ago=11_000)
+    claim = await store.claim(ticket())
+
+    await store.release(ticket(), token=claim.token, spent=Spent(), is_attempt=False)
+    again = await store.claim(ticket())
+
+    assert (claim.crashes, again.crashes) == (1, 1)
 
 
 async def test_running_job_of_a_living_owner_is_left_alone(store: Store, hand: Hand) -> None:
@@ -377,6 +413,34 @@ async def test_job_that_is_not_done_outlives_the_lifetime_of_results(store: Stor
     rows = [await hand.job("running"), await hand.job("waiting")]
 
     assert [row["expires_ms"] - running.now_ms > 93_000_000 for row in rows if row] == [True, True]
+
+
+async def test_a_job_that_nobody_came_back_for_is_swept(store: Store, hand: Hand) -> None:
+    """Running and waiting rows too, once their time has passed."""
+    await store.claim(ticket("running"))
+    claim = await store.claim(ticket("waiting"))
+    await store.release(ticket("waiting"), token=claim.token, spent=Spent(), is_attempt=False)
+    await hand.age("running")
+    await hand.age("waiting")
+
+    swept = await store.sweep()
+
+    assert (swept, await hand.job("running"), await hand.job("waiting")) == (2, None, None)
+
+
+async def test_the_state_of_a_job_is_told(store: Store, hand: Hand) -> None:
+    """Running, waiting, done; none for what was never seen, and for what is past its lifetime."""
+    states = [await store.get_state("job")]
+    claim = await store.claim(ticket())
+    states.append(await store.get_state("job"))
+    await store.release(ticket(), token=claim.token, spent=Spent(), is_attempt=True)
+    states.append(await store.get_state("job"))
+    await finish(store, ticket(), token=claim.token, outcome=success())
+    states += [await store.get_state("job"), await store.get_state("job", tenant="other")]
+    await hand.age("job")
+    states.append(await store.get_state("job"))
+
+    assert states == [None, "running", "waiting", "done", None, None]
 
 
 async def test_unknown_job_has_no_result(store: Store) -> None:

@@ -128,6 +128,6 @@ def test_the_trail_survives_a_copy() -> None:
 def test_an_internal_header_of_the_wrong_type_counts_as_absent(value: object) -> None:
     """A strange header must not end a job."""
     headers = dict.fromkeys(INTERNAL_HEADERS, value)
-    trail = Trail.from_headers({**headers, "x-dspex-original-routing-key": 7})
+    trail = Trail.from_headers({**headers, "x-dspex-original-routing-key": 7, "x-dspex-tenant": 7})
 
     assert trail == Trail()

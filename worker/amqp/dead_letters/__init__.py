@@ -1,14 +1,46 @@
-"""Dead letters: list them, look at them, replay them."""
+"""Dead letters: list them, look at them, replay them, purge them.
 
-from worker.amqp.dead_letters.letters import DeadLetterView, DeadQueue, list_dead, show, view
-from worker.amqp.dead_letters.replay import OnProgress, ReplayReport, replay
+===========  ===========================================================
+module       its one responsibility
+===========  ===========================================================
+`replay`     back to the work queue
+`purge`      away for good
+`plan`       what a run is asked to do, may call, and reports
+`selection`  which letters are meant
+`refusals`   why a letter is not replayed
+`patches`    mend a job's arguments on the way
+`audit`      a line for every letter that leaves
+`source`     the queue: its depth, its messages, its lock
+`letters`    one letter, and what of its headers may be believed
+===========  ===========================================================
+"""
+
+from worker.amqp.dead_letters.audit import AuditLine, AuditTrail
+from worker.amqp.dead_letters.letters import DeadLetterView, view
+from worker.amqp.dead_letters.plan import Check, OnProgress, OnRefusal, Plan, Ports, PurgeReport, ReplayReport
+from worker.amqp.dead_letters.purge import purge
+from worker.amqp.dead_letters.refusals import MAX_GENERATION, Refusal
+from worker.amqp.dead_letters.replay import replay
+from worker.amqp.dead_letters.selection import Selection
+from worker.amqp.dead_letters.source import DeadQueue, list_dead, show
 
 __all__ = [
+    "MAX_GENERATION",
+    "AuditLine",
+    "AuditTrail",
+    "Check",
     "DeadLetterView",
     "DeadQueue",
     "OnProgress",
+    "OnRefusal",
+    "Plan",
+    "Ports",
+    "PurgeReport",
+    "Refusal",
     "ReplayReport",
+    "Selection",
     "list_dead",
+    "purge",
     "replay",
     "show",
     "view",

@@ -1,41 +1,23 @@
-"""Look at dead letters without changing anything.
+"""One dead letter, as an operator sees it, and what of its headers may be believed.
 
-Messages are fetched without an ack and go back when the channel closes. It counts as a delivery, so dead-letter
-queues have a limit that nobody reaches by looking.
+Headers of ours count where a trusted broker user has published the letter. A message that RabbitMQ moved by itself
+still carries what its publisher wrote, forged or not: its trail is empty, and its tenant is the publisher, whose name
+the broker has checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
-from aiormq.channel import Channel
-from aiormq.exceptions import ChannelNotFoundEntity
 
-from worker.amqp.connection import RPC_SECONDS, losses, scratch_channel
 from worker.amqp.copies import HEADER_CODE, HEADER_FINGERPRINT, HEADER_FIRST_FAILED, HEADER_MESSAGE, HEADER_WORKER
-from worker.amqp.incoming import HEADER_ANONYMOUS
-from worker.amqp.topology import Topology, measure
+from worker.amqp.incoming import HEADER_ANONYMOUS, is_copy
 from worker.errors import InvalidJSONError
-from worker.message import LANES, Lane, Trail, parse
-
-
-@dataclass(frozen=True, slots=True)
-class DeadQueue:
-    """A dead-letter queue.
-
-    Attributes:
-        name: Its full name.
-        lane: The lane whose jobs it holds.
-        messages: How many; None where the queue does not exist.
-    """
-
-    name: str
-    lane: Lane
-    messages: int | None
+from worker.message import Trail, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +36,7 @@ class DeadLetterView:
         program_id: From the body, or None.
         size_bytes: Of the body.
         generation: How often it was replayed.
+        tenant: Whose job it is, or None.
         fingerprint: Signature fingerprint, or None.
         worker: Which worker gave it up, or None.
     """
@@ -69,42 +52,22 @@ class DeadLetterView:
     program_id: str | None
     size_bytes: int
     generation: int
+    tenant: str | None
     fingerprint: str | None
     worker: str | None
 
 
-async def list_dead(connection: AbstractConnection, topology: Topology) -> list[DeadQueue]:
-    """Count the dead letters of every lane."""
-    queues = []
-    for lane in LANES:
-        depth = await measure(connection, topology.dead_queue(lane))
-        queues.append(DeadQueue(topology.dead_queue(lane), lane, None if depth is None else depth[0]))
-    return queues
-
-
-async def show(
-    connection: AbstractConnection, topology: Topology, lane: Lane, *, limit: int = 20
-) -> list[DeadLetterView]:
-    """Look at the oldest dead letters of a lane; they stay where they are.
-
-    Raises:
-        ConnectionLostError: The broker did not answer.
-    """
-    async with scratch_channel(connection) as channel:
-        return [view(message) async for message in peek(channel, topology.dead_queue(lane), limit)]
-
-
-def view(message: DeliveredMessage) -> DeadLetterView:
-    """Read one dead letter."""
+def view(message: DeliveredMessage, *, trusted_users: Collection[str]) -> DeadLetterView:
+    """Read one dead letter; total, whatever it holds."""
     properties = message.header.properties
-    headers: Mapping[str, Any] = properties.headers or {}
-    trail = Trail.from_headers(headers)
+    headers = _letter_headers(message, trusted_users=trusted_users)
+    trail = read_trail(message, trusted_users=trusted_users)
     command, program_id = _read_body(message)
     return DeadLetterView(
         code=_text(headers, HEADER_CODE) or _broker_code(headers),
         message=_text(headers, HEADER_MESSAGE),
         attempts=trail.attempts,
-        first_failed_ms=_number(headers, HEADER_FIRST_FAILED),
+        first_failed_ms=_number(headers, HEADER_FIRST_FAILED) or _death_ms(headers),
         message_id=None if HEADER_ANONYMOUS in headers else properties.message_id or None,
         correlation_id=properties.correlation_id or None,
         reply_to=properties.reply_to or None,
@@ -112,35 +75,70 @@ def view(message: DeliveredMessage) -> DeadLetterView:
         program_id=program_id,
         size_bytes=len(message.body),
         generation=trail.generation,
+        tenant=trail.tenant,
         fingerprint=_text(headers, HEADER_FINGERPRINT),
         worker=_text(headers, HEADER_WORKER),
     )
 
 
-async def peek(channel: Channel, queue: str, limit: int) -> AsyncIterator[DeliveredMessage]:
-    """Fetch up to ``limit`` messages without an ack; they go back when the channel closes."""
-    for _ in range(limit):
-        try:
-            with losses(ChannelNotFoundEntity):
-                message = await channel.basic_get(queue, timeout=RPC_SECONDS)
-        except ChannelNotFoundEntity:
-            return
-        if message.delivery_tag is None:
-            return
-        yield message
+def read_trail(message: DeliveredMessage, *, trusted_users: Collection[str]) -> Trail:
+    """Read the trail of a copy that a trusted user made; of any other message, only whose it is."""
+    properties = message.header.properties
+    headers: Mapping[str, Any] = properties.headers or {}
+    if properties.user_id in trusted_users and is_copy(headers):
+        return Trail.from_headers(headers)
+    return Trail(original_routing_key=_death_key(headers), tenant=properties.user_id or None)
+
+
+def is_foreign(message: DeliveredMessage, *, trusted_users: Collection[str]) -> bool:
+    """Tell whether somebody who is not trusted has put a letter here: no worker did, and the broker did not."""
+    properties = message.header.properties
+    user_id = properties.user_id
+    return bool(user_id) and user_id not in trusted_users and not _was_moved(properties.headers or {})
+
+
+def read_header(message: DeliveredMessage, name: str) -> object:
+    """Return a header, or None."""
+    return (message.header.properties.headers or {}).get(name)
+
+
+def _letter_headers(message: DeliveredMessage, *, trusted_users: Collection[str]) -> Mapping[str, Any]:
+    """Return the headers; without those of a letter where the broker moved what a publisher wrote."""
+    headers: Mapping[str, Any] = message.header.properties.headers or {}
+    if message.header.properties.user_id in trusted_users or not _was_moved(headers):
+        return headers
+    return {name: value for name, value in headers.items() if not str(name).startswith("x-dspex-")}
+
+
+def _was_moved(headers: Mapping[str, Any]) -> bool:
+    return "x-death" in headers
 
 
 def _broker_code(headers: Mapping[str, Any]) -> str | None:
-    reason = _text(headers, "x-first-death-reason") or _death_reason(headers)
-    return None if reason is None else f"broker:{reason}"
+    reason = _text(headers, "x-first-death-reason") or _death(headers).get("reason")
+    return f"broker:{reason}" if isinstance(reason, str) else None
 
 
-def _death_reason(headers: Mapping[str, Any]) -> str | None:
-    match headers.get("x-death"):
-        case [{"reason": str(reason)}, *_]:
-            return reason
+def _death_key(headers: Mapping[str, Any]) -> str | None:
+    match _death(headers):
+        case {"routing-keys": [str(key), *_]}:
+            return key
         case _:
             return None
+
+
+def _death_ms(headers: Mapping[str, Any]) -> int | None:
+    time = _death(headers).get("time")
+    return round(time.timestamp() * 1_000) if isinstance(time, datetime) else None
+
+
+def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the broker wrote when it moved the message last, or nothing."""
+    match headers.get("x-death"):
+        case [dict() as death, *_]:
+            return death
+        case _:
+            return {}
 
 
 def _read_body(message: DeliveredMessage) -> tuple[str | None, str | None]:

@@ -1,7 +1,10 @@
 """Give dead letters back to their work queue.
 
-A replay copies, waits for the confirm and only then acks, one message at a time: killed anywhere it leaves at most one
-duplicate, under the same ``message_id``, which the inbox absorbs.
+Two passes over as many messages as there were at the start. The first one only looks: which letters are meant, and
+which of them would fail again at once; unless it is told to skip or to force those, nothing moves while there is one.
+The second one moves, message by message: copy, confirm, a line in the audit trail, ack. Killed anywhere it leaves at
+most one duplicate, under the same ``message_id``, which the inbox absorbs; so there is nothing to resume, it is run
+again.
 
 See Also:
     docs/RELIABILITY.md.
@@ -9,50 +12,33 @@ See Also:
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field, replace
 
 from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelLockedResource, DeliveryError
+from aiormq.exceptions import DeliveryError
 
-from worker.amqp.connection import RPC_SECONDS, losses, scratch_channel, user_of
+from worker.amqp.connection import losses, scratch_channel
 from worker.amqp.copies import HEADER_REPLAY, replay_copy
-from worker.amqp.dead_letters.letters import peek, view
-from worker.amqp.errors import ConnectionLostError, ReplayLockedError, ReplayStoppedError
-from worker.amqp.incoming import is_copyable
-from worker.amqp.topology import Topology, measure
-from worker.message import Lane, Trail
+from worker.amqp.dead_letters.audit import AuditLine
+from worker.amqp.dead_letters.letters import DeadLetterView, read_header, read_trail
+from worker.amqp.dead_letters.patches import patch_args
+from worker.amqp.dead_letters.plan import Plan, Ports, ReplayReport
+from worker.amqp.dead_letters.refusals import Refusal, object_to, refuse_for
+from worker.amqp.dead_letters.source import Source, browse, depth_of, locked, peek, put_back
+from worker.amqp.errors import ReplayStoppedError
+from worker.amqp.incoming import read
+from worker.amqp.topology import Topology
+from worker.errors import WorkerError
+from worker.message import HEADER_DEADLINE, Delivery, Lane, Trail
 
 CONFIRM_SECONDS = 30.0
-
-OnProgress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, slots=True)
-class ReplayReport:
-    """What a replay did, or would do.
-
-    Attributes:
-        queue: The dead-letter queue.
-        is_dry_run: Whether nothing was changed.
-        total: Messages it set out to replay.
-        replayed: Messages that are back in their work queue; in a dry run, that would be.
-        left: Messages that cannot be copied and stay (oversized or unreadable headers).
-        counts: (program id or None, code or None) → messages.
-    """
-
-    queue: str
-    is_dry_run: bool
-    total: int
-    replayed: int = 0
-    left: int = 0
-    counts: Mapping[tuple[str | None, str | None], int] = field(default_factory=dict)
 
 
 async def replay(
@@ -60,9 +46,8 @@ async def replay(
     topology: Topology,
     lane: Lane,
     *,
-    is_dry_run: bool = False,
-    limit: int | None = None,
-    on_progress: OnProgress | None = None,
+    plan: Plan = Plan(),  # noqa: B008 - frozen
+    ports: Ports | None = None,
 ) -> ReplayReport:
     """Give the dead letters of a lane back to its work queue, each as a job of the next generation.
 
@@ -73,133 +58,205 @@ async def replay(
         connection: To the broker.
         topology: The namespace.
         lane: Whose dead letters.
-        is_dry_run: Only count, by program and code.
-        limit: At most so many messages; None for all.
-        on_progress: Called with (messages done, messages in all).
+        plan: Which ones, and how; by default all that failed, unless one of them would be refused.
+        ports: What it calls on the way.
 
     Raises:
-        ReplayLockedError: Another replay of this queue is running.
+        ReplayLockedError: Another replay or purge of this queue is running.
         ReplayStoppedError: No work queue takes the copies.
+        AuditError: The audit trail takes no more; the letter in hand stays and is replayed by the next run.
         ConnectionLostError: The connection was lost; what was replayed stays replayed.
     """
-    queue = topology.dead_queue(lane)
-    async with _locked(connection, topology, queue), scratch_channel(connection, has_confirms=True) as channel:
-        depth = await measure(connection, queue)
-        total = min(depth[0] if depth else 0, limit if limit is not None else 2**63)
-        run = _Replay(channel, queue=queue, work_queue=topology.work_queue(lane), user_id=_user(connection))
-        if is_dry_run:
-            return await run.count(total, on_progress or _no_progress)
-        return await run.move(total, on_progress or _no_progress)
+    source = Source.of(connection, topology, lane=lane, trusted_users=plan.trusted_users)
+    async with locked(connection, source), scratch_channel(connection, has_confirms=True) as channel:
+        run = _Replay(channel, source=source, plan=plan, ports=ports or Ports())
+        return await run.run(await depth_of(connection, source))
+
+
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """A letter that may be replayed, with the trail and the body of the job to come."""
+
+    message: DeliveredMessage
+    letter: DeadLetterView
+    trail: Trail
+    body: bytes
+    is_checked: bool
+
+    @property
+    def is_patched(self) -> bool:
+        return self.body is not self.message.body
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What one pass has found."""
+
+    seen: int = 0
+    meant: int = 0
+    expired: int = 0
+    unchecked: int = 0
+    patched: int = 0
+    counts: Counter[tuple[str | None, str | None]] = field(default_factory=Counter)
+    refusals: list[Refusal] = field(default_factory=list)
+
+    def note(self, copy: _Copy) -> None:
+        """Count a letter that is, or would be, replayed."""
+        self.counts[copy.letter.program_id, copy.letter.code] += 1
+        self.patched += copy.is_patched
+        self.unchecked += not copy.is_checked
 
 
 class _Replay:
     """One run over a dead-letter queue, on a channel with confirms."""
 
-    def __init__(self, channel: Channel, *, queue: str, work_queue: str, user_id: str) -> None:
+    def __init__(self, channel: Channel, *, source: Source, plan: Plan, ports: Ports) -> None:
         self._channel = channel
-        self._queue = queue
-        self._work_queue = work_queue
-        self._user_id = user_id
+        self._source = source
+        self._plan = plan
+        self._ports = ports
         self._id = uuid.uuid4().hex
-        self._counts: Counter[tuple[str | None, str | None]] = Counter()
-        self._left = 0
 
-    async def count(self, total: int, on_progress: OnProgress) -> ReplayReport:
+    async def run(self, depth: int) -> ReplayReport:
+        """Look at everything, then move it if it may be moved."""
+        found = await self._survey(depth)
+        if self._plan.is_dry_run:
+            return self._report(found)
+        if self._ports.stop.is_set() or self._is_held_up_by(found.refusals):
+            found.counts.clear()
+            found.patched = 0
+            return self._report(found)
+        return self._report(await self._move(found))
+
+    async def _survey(self, depth: int) -> _Findings:
         """Look at every message, change none."""
-        done = 0
-        async for message in peek(self._channel, self._queue, total):
-            self._note(message)
-            done += 1
-            on_progress(done, total)
-        return self._report(total, is_dry_run=True)
+        found = _Findings()
+        async for copy in self._copies(browse(self._channel, self._source.queue, depth), found):
+            found.note(copy)
+            if self._plan.is_dry_run:
+                self._ports.on_progress(found.counts.total(), depth)
+        await put_back(self._channel)
+        return found
 
-    async def move(self, total: int, on_progress: OnProgress) -> ReplayReport:
-        """Copy, confirm, ack, message by message."""
-        done = 0
-        # What cannot be copied stays unacked until the channel closes, so it is not fetched twice.
-        async for message in peek(self._channel, self._queue, total):
-            if _header(message, HEADER_REPLAY) == self._id:
+    def _is_held_up_by(self, refusals: list[Refusal]) -> bool:
+        return self._plan.on_refusal == "stop" and any(not refusal.is_final for refusal in refusals)
+
+    async def _move(self, found: _Findings) -> _Findings:
+        """Copy, confirm, note and ack, message by message."""
+        moved, goal = _Findings(), found.counts.total()
+        pace = _Pace(self._plan.rate, stop=self._ports.stop)
+        async for copy in self._copies(peek(self._channel, self._source.queue, found.seen), moved):
+            if await pace.is_stopped():
                 break
-            if self._note(message):
-                await self._move_one(message)
-            done += 1
-            on_progress(done, total)
-        return self._report(total, is_dry_run=False)
+            await self._move_one(copy)
+            moved.note(copy)
+            self._ports.on_progress(moved.counts.total(), goal)
+        return moved
 
-    def _note(self, message: DeliveredMessage) -> bool:
-        """Count a message, and tell whether it can be copied."""
-        if not is_copyable(message.header.properties):
-            self._left += 1
-            return False
-        seen = view(message)
-        self._counts[seen.program_id, seen.code] += 1
-        return True
+    async def _copies(self, messages: AsyncGenerator[DeliveredMessage], found: _Findings) -> AsyncIterator[_Copy]:
+        """Yield what may be replayed of some messages.
 
-    async def _move_one(self, message: DeliveredMessage) -> None:
-        trail = _trail(message, user_id=self._user_id)
-        properties = replay_copy(message, trail=trail, replay_id=self._id, user_id=self._user_id)
+        The others stay unacked until the channel closes, so that none is fetched twice.
+        """
+        async with aclosing(messages):
+            async for message in messages:
+                if self._ports.stop.is_set() or read_header(message, HEADER_REPLAY) == self._id:
+                    return
+                found.seen += 1
+                copy = await self._prepare(message, found)
+                if copy is not None:
+                    yield copy
+                if found.counts.total() == self._plan.limit:
+                    return
+
+    async def _prepare(self, message: DeliveredMessage, found: _Findings) -> _Copy | None:
+        """Return what would be published for a letter, or None where it stays."""
+        letter = self._source.view(message)
+        if not self._plan.selection.takes(letter):
+            found.expired += self._plan.selection.matches(letter)
+            return None
+        found.meant += 1
+        old = read_trail(message, trusted_users=self._source.trusted_users)
+        trail = Trail(generation=old.generation + 1, original_routing_key=old.original_routing_key, tenant=old.tenant)
+        refusal = object_to(message, letter, trusted_users=self._source.trusted_users)
+        body, is_checked = message.body, True
+        try:
+            body = body if self._plan.patch is None else patch_args(body, self._plan.patch)
+            is_checked = await self._check(message, body, trail)
+        except WorkerError as error:
+            refusal = refusal or refuse_for(letter, error)
+        if refusal is not None and (refusal.is_final or self._plan.on_refusal != "force"):
+            found.refusals.append(refusal)
+            return None
+        return _Copy(message, letter, trail, body, is_checked)
+
+    async def _check(self, message: DeliveredMessage, body: bytes, trail: Trail) -> bool:
+        """Ask whether a worker would take the job, and return whether its inputs could be checked."""
+        if self._ports.check is None:
+            return True
+        source = self._source
+        incoming = read(message, lane=source.lane, queue=source.work_queue, trusted_users=source.trusted_users)
+        old = incoming.delivery
+        headers = {name: value for name, value in old.headers.items() if name != HEADER_DEADLINE}
+        job: Delivery = replace(old, body=body, headers=headers, trail=trail, user_id=trail.tenant)
+        return await self._ports.check(job)
+
+    async def _move_one(self, copy: _Copy) -> None:
+        user_id = self._source.user_id
+        properties = replay_copy(copy.message, trail=copy.trail, replay_id=self._id, user_id=user_id)
+        work_queue = self._source.work_queue
         try:
             with losses():
                 answer = await self._channel.basic_publish(
-                    message.body,
-                    routing_key=self._work_queue,
+                    copy.body,
+                    exchange=self._source.exchange,
+                    routing_key=self._source.lane,
                     properties=properties,
                     mandatory=True,
                     timeout=CONFIRM_SECONDS,
                 )
         except DeliveryError as error:
-            raise ReplayStoppedError(f"{self._work_queue} refuses the copy: {error}") from error
+            raise ReplayStoppedError(f"{work_queue} refuses the copy: {error}") from error
         if isinstance(answer, DeliveredMessage):
-            raise ReplayStoppedError(f"There is no queue {self._work_queue}; start a worker, it declares it.")
+            raise ReplayStoppedError(f"There is no queue {work_queue}; start a worker, it declares it.")
+        self._ports.audit(
+            AuditLine.of_replay(copy.letter, source=self._source, run_id=self._id, is_patched=copy.is_patched)
+        )
         with losses():
-            await self._channel.basic_ack(message.delivery_tag or 0)
+            await self._channel.basic_ack(copy.message.delivery_tag or 0)
 
-    def _report(self, total: int, *, is_dry_run: bool) -> ReplayReport:
-        return ReplayReport(self._queue, is_dry_run, total, self._counts.total(), self._left, dict(self._counts))
-
-
-@asynccontextmanager
-async def _locked(connection: AbstractConnection, topology: Topology, queue: str) -> AsyncIterator[None]:
-    """Hold the lock of a queue: an exclusive queue, which the broker frees if this process dies."""
-    name = topology.replay_lock(queue)
-    async with scratch_channel(connection) as channel:
-        try:
-            with losses(ChannelLockedResource):
-                await channel.queue_declare(name, exclusive=True, timeout=RPC_SECONDS)
-        except ChannelLockedResource as error:
-            raise ReplayLockedError(f"Another replay of {queue} is running.") from error
-        try:
-            yield
-        finally:
-            with suppress(ConnectionLostError), losses():
-                await channel.queue_delete(name, timeout=RPC_SECONDS)
+    def _report(self, found: _Findings) -> ReplayReport:
+        replayed = found.counts.total()
+        return ReplayReport(
+            queue=self._source.queue,
+            is_dry_run=self._plan.is_dry_run,
+            is_interrupted=self._ports.stop.is_set(),
+            total=found.meant,
+            replayed=replayed,
+            left=found.meant - replayed,
+            expired=found.expired,
+            unchecked=found.unchecked,
+            patched=found.patched,
+            counts=dict(found.counts),
+            refusals=tuple(found.refusals),
+        )
 
 
-def _trail(message: DeliveredMessage, *, user_id: str) -> Trail:
-    """Read the trail; a message that RabbitMQ moved still carries what its publisher wrote, forged or not."""
-    properties = message.header.properties
-    headers: Mapping[str, Any] = properties.headers or {}
-    if "x-death" in headers and properties.user_id != user_id:
-        return Trail(original_routing_key=_death_key(headers))
-    return Trail.from_headers(headers)
+class _Pace:
+    """At most so many steps a second, evenly; the wait ends early when the run is to stop."""
 
+    def __init__(self, rate: float | None, *, stop: asyncio.Event) -> None:
+        self._seconds = 0.0 if rate is None else 1 / rate
+        self._stop = stop
+        self._next = 0.0
 
-def _death_key(headers: Mapping[str, Any]) -> str | None:
-    match headers.get("x-death"):
-        case [{"routing-keys": [str(key), *_]}, *_]:
-            return key
-        case _:
-            return None
-
-
-def _header(message: DeliveredMessage, name: str) -> object:
-    return (message.header.properties.headers or {}).get(name)
-
-
-def _user(connection: AbstractConnection) -> str:
-    # aio-pika's abstract connection does not name its URL; both of its real ones have it.
-    return user_of(str(getattr(connection, "url", "")))
-
-
-def _no_progress(_done: int, _total: int) -> None:
-    pass
+    async def is_stopped(self) -> bool:
+        """Wait for the next step, and tell whether there is none."""
+        clock = asyncio.get_running_loop().time
+        wait = self._next - clock()
+        if wait > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self._stop.wait()
+        self._next = max(self._next, clock()) + self._seconds
+        return self._stop.is_set()

@@ -1,0 +1,191 @@
+"""``dspex-worker dead replay`` and ``dead purge`` as an operator runs them: killed, interrupted, refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aio_pika.abc import AbstractConnection
+
+from tests.integration.amqp.raw import publish
+from tests.support.processes import COMMAND, clean_environment
+from worker.amqp.connection import connect, scratch_channel, user_of
+from worker.amqp.dead_letters.source import peek
+from worker.amqp.topology import Topology, declare, measure
+from worker.blueprints import Blueprints
+from worker.message import CreateArgs
+from worker.settings import load
+from worker.store import NewProgram, Store, StoredOutcome
+
+LETTERS = 120
+KILLS = 3
+RATE = 100
+
+
+@pytest.fixture
+async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
+    connection = await connect(amqp_url, name="test")
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+async def topology(connection: AbstractConnection, namespace: str) -> Topology:
+    topology = Topology.of(namespace=namespace, delays_ms=(200,))
+    await declare(topology, connection)
+    return topology
+
+
+@pytest.fixture
+def environment(amqp_url: str, namespace: str, tmp_path: Path) -> dict[str, str]:
+    settings = clean_environment(amqp_url=amqp_url, namespace=namespace, store_url=f"sqlite:///{tmp_path}/store.db")
+    return settings | {"XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+async def bury(
+    connection: AbstractConnection, topology: Topology, message_id: str, *, inputs: dict[str, Any] | None = None
+) -> None:
+    body = {"args": {"program_id": "sentiment", "inputs": {"text": "a"} if inputs is None else inputs}}
+    await publish(
+        connection,
+        topology.dead_queue("execute"),
+        json.dumps(body).encode(),
+        message_id=message_id,
+        user_id=user_of(str(connection.url)),  # type: ignore[attr-defined]
+        headers={"x-dspex-generation": 0, "x-dspex-code": "lm_unavailable"},
+    )
+
+
+async def start(environment: dict[str, str], *arguments: str) -> asyncio.subprocess.Process:
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(
+        COMMAND, "dead", *arguments, env=environment, stdin=asyncio.subprocess.DEVNULL, stdout=pipe, stderr=pipe
+    )
+
+
+async def run(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
+    process = await start(environment, *arguments)
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
+
+
+async def reach(connection: AbstractConnection, queue: str, count: int) -> None:
+    """Wait until so many messages are in a queue."""
+    async with asyncio.timeout(30):
+        while ((await measure(connection, queue)) or (0, 0))[0] < count:  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.02)
+
+
+def audit_lines(tmp_path: Path, namespace: str) -> list[dict[str, Any]]:
+    path = tmp_path / "state" / "dspex-worker" / f"audit-{namespace}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+async def take(connection: AbstractConnection, queue: str) -> list[str]:
+    async with scratch_channel(connection) as channel:
+        return [str(one.header.properties.message_id) async for one in peek(channel, queue, 2 * LETTERS)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_a_replay_that_is_killed_three_times_replays_each_letter(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Run again it goes on: at most one duplicate a kill, and a line for each letter that is gone."""
+    for number in range(LETTERS):
+        await bury(connection, topology, f"m{number}")
+    work_queue, dead_queue = topology.work_queue("execute"), topology.dead_queue("execute")
+    for kill in range(KILLS):
+        process = await start(environment, "replay", "execute", "--rate", str(RATE))
+        await reach(connection, work_queue, (kill + 1) * LETTERS // (KILLS + 2))
+        process.kill()
+        await process.wait()
+    async with asyncio.timeout(10):
+        while (done := await run(environment, "replay", "execute", "--json"))[0] != 0:
+            # The broker has not seen yet that the last one is dead.
+            assert "is running" in done[2]
+    counts = Counter(await take(connection, work_queue))
+    lines = Counter(line["message_id"] for line in audit_lines(tmp_path, topology.namespace))
+
+    assert set(counts) == set(lines) == {f"m{number}" for number in range(LETTERS)}
+    assert counts.total() - LETTERS <= KILLS
+    assert lines.total() - LETTERS <= KILLS
+    assert await measure(connection, dead_queue) == (0, 0)
+
+
+async def test_ctrl_c_ends_with_a_report(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str]
+) -> None:
+    """After the message in hand; exit code 130; what is left is left."""
+    for number in range(50):
+        await bury(connection, topology, f"m{number}")
+    process = await start(environment, "replay", "execute", "--rate", "20", "--json")
+    await reach(connection, topology.work_queue("execute"), 3)
+    process.send_signal(signal.SIGINT)
+    out, err = await process.communicate()
+    report = json.loads(out)
+
+    assert (process.returncode, err, report["is_interrupted"]) == (130, b"", True)
+    assert 3 <= report["replayed"] < 50
+    assert len(await take(connection, topology.work_queue("execute"))) == report["replayed"]
+
+
+async def test_what_would_fail_again_is_found_before_anything_moves(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """Against the program as it is in the store today; a patch mends it."""
+    await _create_sentiment(tmp_path, namespace=topology.namespace)
+    await bury(connection, topology, "good")
+    await bury(connection, topology, "bad", inputs={})
+    dry = await run(environment, "replay", "execute", "--dry-run")
+    stopped = await run(environment, "replay", "execute")
+    skipped = await run(environment, "replay", "execute", "--skip-invalid")
+    patched = await run(environment, "replay", "execute", "--patch", '{"inputs": {"text": "b"}}')
+
+    assert (dry[0], stopped[0], skipped[0], patched[0]) == (0, 1, 0, 0)
+    assert "bad: invalid_inputs: Missing required field: text" in stopped[2]
+    assert "0 of 2 replayed" in stopped[1]
+    assert "1 of 2 replayed" in skipped[1]
+    assert "1 patched" in patched[1]
+    assert await take(connection, topology.work_queue("execute")) == ["good", "bad"]
+
+
+async def test_a_purge_asks_and_without_a_terminal_needs_a_yes(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What is gone is in the audit file."""
+    for name in ("m0", "m1"):
+        await bury(connection, topology, name)
+    refused = await run(environment, "purge", "execute", "--message-id", "m1")
+    dry = await run(environment, "purge", "execute", "--dry-run", "--json")
+    done = await run(environment, "purge", "execute", "--message-id", "m1", "--yes")
+    [line] = audit_lines(tmp_path, topology.namespace)
+
+    assert (refused[0], dry[0], done[0]) == (1, 0, 0)
+    assert "--yes" in refused[2]
+    assert json.loads(dry[1])["purged"] == 2
+    assert (line["action"], line["message_id"]) == ("purge", "m1")
+    assert await take(connection, topology.dead_queue("execute")) == ["m0"]
+
+
+async def _create_sentiment(folder: Path, *, namespace: str) -> None:
+    definition = {"inputs": [{"name": "text"}], "outputs": [{"name": "sentiment"}]}
+    blueprint = Blueprints(load({})).draw(CreateArgs(signature=definition, fallback="never"))
+    new = NewProgram(
+        program_id="sentiment",
+        fingerprint="f",
+        definition=blueprint.to_text(),
+        kind=blueprint.kind,
+        replace=False,
+        ttl_ms=60_000,
+    )
+    store = await Store.open(f"sqlite:///{folder}/store.db", namespace=namespace, worker_id="test", lease_seconds=10)
+    outcome = StoredOutcome(is_success=True, code=None, reply=b"{}", settlement="ack")
+    await store.create_program(new, ticket=None, token="", answer=lambda record: outcome)
+    await store.close()

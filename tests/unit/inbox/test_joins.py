@@ -1,0 +1,167 @@
+"""Deliveries of a job that runs in this very process: they join that run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.inbox_bench import Bench, body_of, job
+from tests.support.left_hand import open_store
+from worker.errors import IdempotencyConflictError, InvalidInputsError, LMUnavailableError, OutputInvalidError
+from worker.inbox import Run
+from worker.message import Ack, DeadLetter, Delay, Job, Outcome, Trail
+from worker.standing import Standing
+from worker.store import Claim, Store, StoredOutcome, Ticket, Verdict
+
+
+class Watched:
+    """A store whose claims can be waited for."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.verdicts: asyncio.Queue[Verdict] = asyncio.Queue()
+
+    async def claim(self, ticket: Ticket) -> Claim:
+        claim = await self._store.claim(ticket)
+        self.verdicts.put_nowait(claim.verdict)
+        return claim
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+class Two:
+    """Two deliveries of one job: the first runs until it is told to go on, the second has joined it."""
+
+    def __init__(self, bench: Bench, watched: Watched) -> None:
+        self.bench = bench
+        self.watched = watched
+        self.go_on = asyncio.Event()
+
+    async def start(self, *, then: Run | None = None, second: Job | None = None) -> None:
+        entered = asyncio.Event()
+        once = self.bench.inbox.once
+        self.first = asyncio.create_task(once(job(), self.bench.held(entered, self.go_on, then=then)))
+        await entered.wait()
+        assert await self.watched.verdicts.get() is Verdict.MINE
+        self.second = asyncio.create_task(once(second or job(), self.bench.succeeding()))
+        assert await self.watched.verdicts.get() is Verdict.HERE
+
+    async def end(self) -> tuple[Outcome, Outcome]:
+        self.go_on.set()
+        return await self.first, await self.second
+
+
+@pytest.fixture
+async def two(tmp_path: Path) -> AsyncIterator[Two]:
+    async with open_store(tmp_path) as store:
+        watched = Watched(store)
+        yield Two(Bench(watched), watched)  # type: ignore[arg-type]
+
+
+async def test_the_joiner_answers_with_what_the_run_stored(two: Two) -> None:
+    """One run, no hop on the ladder, the same bytes under the same message id."""
+    await two.start()
+    first, second = await two.end()
+
+    assert two.bench.runs == 1
+    assert (second.reply, second.settlement) == (first.reply, Ack())
+
+
+async def test_the_joiner_keeps_the_dead_letter_that_the_run_may_not_make(two: Two) -> None:
+    """The run's own delivery may be gone: then its settlement is nobody's but the joiner's."""
+    await two.start(then=two.bench.failing(OutputInvalidError("bad")))
+    first, second = await two.end()
+
+    assert isinstance(second.settlement, DeadLetter)
+    assert (second.reply, second.settlement) == (first.reply, first.settlement)
+
+
+async def test_the_joiner_waits_as_long_as_the_run_does(two: Two) -> None:
+    """Otherwise it would call at once an LM that has just asked for time; it keeps its own trail."""
+    second = job(trail=Trail(waits=7, first_delivered_ms=5))
+    await two.start(then=two.bench.failing(LMUnavailableError("down")), second=second)
+    _, outcome = await two.end()
+
+    assert two.bench.runs == 1
+    assert outcome.settlement == Delay(1_000, Trail(attempts=1, waits=7, first_delivered_ms=5))
+
+
+async def test_a_refusal_that_cost_nothing_is_worked_out_again(two: Two) -> None:
+    """Nothing is stored to answer with."""
+    await two.start(then=two.bench.failing(InvalidInputsError("no"), calls=0))
+    two.go_on.set()
+    with pytest.raises(InvalidInputsError):
+        await two.first
+
+    assert (await two.second).code == "ok"
+
+
+async def test_a_drain_of_the_joiner_does_not_touch_the_run(two: Two) -> None:
+    """Its result is stored and answered."""
+    await two.start()
+    two.second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await two.second
+    two.go_on.set()
+
+    assert (await two.first).code == "ok"
+
+
+async def test_the_joiner_takes_over_from_a_run_that_was_cut_off(two: Two) -> None:
+    """The row is free again."""
+    await two.start()
+    two.first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await two.first
+
+    assert (await two.second).code == "ok"
+
+
+async def test_other_content_is_a_conflict_while_the_first_runs(two: Two) -> None:
+    """At once, and not when the run has ended."""
+    await two.start()
+    with pytest.raises(IdempotencyConflictError):
+        await two.bench.inbox.once(job(number=2), two.bench.succeeding())
+
+    await two.end()
+
+
+async def test_twenty_deliveries_at_once_are_one_run(two: Two) -> None:
+    """Whichever of them is first."""
+    entered, go_on = asyncio.Event(), asyncio.Event()
+    run = two.bench.held(entered, go_on)
+    tasks = [asyncio.create_task(two.bench.inbox.once(job(), run)) for _ in range(20)]
+    await entered.wait()
+    for _ in tasks:
+        await two.watched.verdicts.get()
+    go_on.set()
+    outcomes = await asyncio.gather(*tasks)
+
+    assert two.bench.runs == 1
+    assert {body_of(outcome) for outcome in outcomes} == {body_of(outcomes[0])}
+
+
+async def test_a_run_that_nobody_knows_is_looked_for_again_later(two: Two) -> None:
+    """Claimed in this process, but by no inbox that could be joined: bounded, then a hop on the ladder."""
+    await two.watched.claim(Ticket("job-1", job().body_hash))
+    outcome = await two.bench.inbox.once(job(), two.bench.succeeding())
+
+    assert (two.bench.runs, type(outcome.settlement)) == (0, Delay)
+
+
+async def test_deliveries_of_two_tenants_do_not_join(two: Two) -> None:
+    """The same message id, two jobs."""
+
+    async def run(one: Job, standing: Standing) -> StoredOutcome:
+        return await two.bench.inbox.keep(one, standing, {"of": one.tenant})
+
+    await two.start()
+    outcome = await two.bench.inbox.once(job(tenant="b"), run)
+    await two.end()
+
+    assert b'"of":"b"' in body_of(outcome)

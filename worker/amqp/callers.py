@@ -1,0 +1,90 @@
+"""Tell whether a caller is still there, before its job is paid for.
+
+A passive declare of the reply queue costs one round trip and changes nothing. RabbitMQ answers
+
+======================= ==============================================================================================
+ok                      the queue exists, or the channel of a direct reply-to address is open
+405 RESOURCE_LOCKED     it is another connection's exclusive queue: its caller is there
+404 NOT_FOUND           nobody can get the reply any more
+======================= ==============================================================================================
+
+405 and 404 close the channel, so a scratch channel is kept while the answers are good and opened again when one was
+not. Whatever else happens counts as "still there": a call that is paid for in vain is better than a lost one.
+
+See Also:
+    docs/RELIABILITY.md, "Connections".
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiormq.channel import Channel
+from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity
+from cachetools import LRUCache
+from pamqp.commands import Queue
+
+from worker.amqp.connection import RPC_SECONDS, Link, losses, open_channel
+from worker.amqp.errors import ConnectionLostError
+
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+CHECK_SECONDS = 2.0
+_REMEMBERED = 10_000
+
+_log = structlog.get_logger(__name__)
+
+
+class _Look(Queue.Declare):
+    """A passive declare of any name: pamqp refuses the ``=`` that direct reply-to addresses may hold."""
+
+    def validate(self) -> None:
+        """Leave the name to the broker."""
+
+
+class Callers:
+    """Looks after callers on a scratch channel of the publishing connection."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._channel: Channel | None = None
+        self._looking = asyncio.Lock()
+        # A direct reply-to address is made for one channel of one connection and never comes back.
+        self._gone: LRUCache[str, bool] = LRUCache(_REMEMBERED)
+
+    async def is_gone(self, reply_to: str) -> bool:
+        """Tell whether the broker knows for sure that nobody can receive at an address.
+
+        Args:
+            reply_to: A queue's name, or a direct reply-to address as the broker has rewritten it.
+
+        Returns:
+            False too while the broker is away, blocks publishers or does not answer within two seconds.
+        """
+        if reply_to in self._gone:
+            return True
+        if not self._link.is_open or self._link.is_blocked:
+            return False
+        try:
+            async with asyncio.timeout(CHECK_SECONDS):
+                is_gone = await self._look(reply_to)
+        except (ConnectionLostError, ChannelAccessRefused, TimeoutError) as error:
+            _log.info("cannot tell whether a caller is gone", reply_to=reply_to, reason=str(error))
+            return False
+        if is_gone and reply_to.startswith(DIRECT_REPLY_TO):
+            self._gone[reply_to] = True
+        return is_gone
+
+    async def _look(self, reply_to: str) -> bool:
+        # One at a time: the answer for one closes the channel under all others.
+        async with self._looking:
+            if self._channel is None or self._channel.is_closed:
+                self._channel = await open_channel(await self._link.connection())
+            try:
+                with losses(ChannelNotFoundEntity, ChannelLockedResource, ChannelAccessRefused):
+                    await self._channel.rpc(_Look(queue=reply_to, passive=True), timeout=RPC_SECONDS)
+            except ChannelNotFoundEntity:
+                return True
+            except ChannelLockedResource:
+                return False
+            return False

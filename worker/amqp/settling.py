@@ -1,0 +1,174 @@
+"""Send the reply and settle the message: the end of every job.
+
+======================= =============================================================================================
+Settlement              what is done, after the reply was published with a confirm
+======================= =============================================================================================
+``Ack``                 ack; a reply that nobody took is counted and stays in the store
+``AckIfReplied``        ack if the reply was taken, else as ``DeadLetter``
+``DeadLetter``          copy to the dead-letter queue, confirm, ack; while that queue is full, consuming pauses
+``Delay``               copy to a step of the delay ladder, confirm, ack
+``Reject``              reject without a copy: the broker dead-letters the message as it is
+``Leave``               nothing: the broker delivers it again
+``Isolate``             as its ``later``, a ``Delay``: there was no room to run it alone (see `worker.amqp.consumer`)
+``GiveBack``            requeue, once the lane is paused: else the broker would bring it back at once
+======================= =============================================================================================
+
+A message whose channel is gone is left alone in every case: the broker has it back already. One that cannot be
+copied (oversized headers) is rejected where a copy was asked for.
+
+See Also:
+    docs/WIRE.md: the settlement table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from typing import assert_never
+
+import structlog
+
+from worker import telemetry
+from worker.amqp.alone import unless
+from worker.amqp.errors import DeadLetterRefusedError
+from worker.amqp.incoming import Incoming
+from worker.amqp.intake import Intake
+from worker.amqp.publisher import Publisher
+from worker.message import (
+    Ack,
+    AckIfReplied,
+    DeadLetter,
+    Delay,
+    Delivery,
+    GiveBack,
+    Isolate,
+    Leave,
+    Letter,
+    Outcome,
+    Reject,
+    Settlement,
+)
+
+DEAD_LETTER_RETRY_SECONDS = 3.0
+# How long a message that goes back waits for its lane to be paused, and how long it then keeps the lane paused itself.
+GIVE_BACK_SECONDS = 5.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Settler:
+    """Ends jobs.
+
+    Args:
+        publisher: Sends replies and copies.
+        intake: Paused where nothing more can be taken.
+        stopping: Set when the worker stops.
+    """
+
+    def __init__(self, publisher: Publisher, intake: Intake, *, stopping: asyncio.Event) -> None:
+        self._publisher = publisher
+        self._intake = intake
+        self._stopping = stopping
+
+    async def end(self, incoming: Incoming, outcome: Outcome) -> None:
+        """Publish the reply, and only then settle."""
+        is_replied = await self._reply(outcome)
+        await self._settle(incoming, outcome, is_replied=is_replied)
+
+    async def _reply(self, outcome: Outcome) -> bool:
+        """Publish the reply, if there is one, and tell whether somebody took it."""
+        if outcome.reply is None:
+            return False
+        is_taken = await self._publisher.reply(outcome.reply)
+        if not is_taken:
+            telemetry.REPLIES_UNDELIVERABLE.inc()
+            _log.info("nobody took a reply", reply_to=outcome.reply.reply_to, code=outcome.code)
+        return is_taken
+
+    async def _settle(self, incoming: Incoming, outcome: Outcome, *, is_replied: bool) -> None:
+        settlement = _resolve(outcome.settlement, incoming.delivery, is_replied=is_replied)
+        if incoming.is_gone:
+            _log.debug("a message went back to the broker before it was settled", queue=incoming.queue)
+            return
+        match settlement:
+            case Ack():
+                await _tell(outcome)
+                await incoming.ack()
+            case DeadLetter(letter):
+                await self._dead_letter(incoming, letter)
+                await _tell(outcome)
+                await incoming.ack()
+            case Delay():
+                await self._publisher.delay(incoming, settlement)
+                await _tell(outcome)
+                await incoming.ack()
+            case Reject():
+                await _tell(outcome)
+                await incoming.reject()
+            case Leave():
+                pass
+            case GiveBack():
+                await self._give_back(incoming)
+            case _:
+                assert_never(settlement)
+        telemetry.SETTLEMENTS.labels(_LABELS[type(settlement)]).inc()
+
+    async def _give_back(self, incoming: Incoming) -> None:
+        """Requeue while the lane is not consumed; where nobody pauses it, do so for a while."""
+        lane = incoming.delivery.lane
+        try:
+            async with asyncio.timeout(GIVE_BACK_SECONDS):
+                await self._intake.quiet(lane)
+            await incoming.requeue()
+        except TimeoutError:
+            async with self._intake.paused("a job cannot be claimed", lanes=(lane,)):
+                await incoming.requeue()
+                await unless(self._stopping, asyncio.sleep(GIVE_BACK_SECONDS))
+
+    async def _dead_letter(self, incoming: Incoming, letter: Letter) -> None:
+        """Copy to the dead-letter queue; while it is full, take nothing new and try again."""
+        try:
+            await self._publisher.dead_letter(incoming, letter)
+        except DeadLetterRefusedError as error:
+            async with self._intake.paused(str(error)):
+                await self._dead_letter_patiently(incoming, letter)
+
+    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter) -> None:
+        while True:
+            await asyncio.sleep(DEAD_LETTER_RETRY_SECONDS)
+            with suppress(DeadLetterRefusedError):
+                await self._publisher.dead_letter(incoming, letter)
+                return
+
+
+_LABELS: dict[type[Settlement], str] = {
+    Ack: "ack",
+    DeadLetter: "dead_letter",
+    Delay: "delay",
+    Reject: "reject",
+    Leave: "leave",
+    GiveBack: "give_back",
+}
+
+
+def _resolve(
+    settlement: Settlement, delivery: Delivery, *, is_replied: bool
+) -> Ack | DeadLetter | Delay | Reject | Leave | GiveBack:
+    """Decide what depends on the reply, reject what cannot be copied, and isolate nothing twice."""
+    if isinstance(settlement, Isolate):
+        settlement = settlement.later
+    if isinstance(settlement, AckIfReplied):
+        settlement = Ack() if is_replied else DeadLetter(settlement.letter)
+    if delivery.is_oversized and isinstance(settlement, DeadLetter | Delay):
+        return Reject()
+    return settlement
+
+
+async def _tell(outcome: Outcome) -> None:
+    """Say that the settlement is safe; the ack follows even if nobody can note it down."""
+    if outcome.on_settled is None:
+        return
+    try:
+        await outcome.on_settled()
+    except Exception:  # noqa: BLE001 - the store's trouble; the settlement itself stands
+        _log.exception("a settlement could not be noted")

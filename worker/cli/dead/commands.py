@@ -1,0 +1,241 @@
+"""The commands of ``dspex-worker dead``."""
+
+# ruff: noqa: PLR0913 - an argument here is an option of the command line
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.dead.options import (
+    AsJSON,
+    AuditFile,
+    Codes,
+    DryRun,
+    Limit,
+    MessageIds,
+    NewerThan,
+    OlderThan,
+    Programs,
+    QueueName,
+    Tenant,
+    WithExpired,
+    audit_file,
+    read_lane,
+    read_patch,
+    read_selection,
+)
+from worker.cli.dead.reports import print_letters, print_purge, print_queues, print_replay
+from worker.cli.dead.runs import on_broker, purge_letters, replay_letters
+from worker.cli.printing import print_json
+from worker.cli.running import EXIT_ERROR, EXIT_INTERRUPTED, load_settings, stop
+
+if TYPE_CHECKING:
+    from worker.amqp.dead_letters import OnRefusal, PurgeReport
+
+_dead = typer.Typer(
+    no_args_is_help=True,
+    help="List, show, replay and purge dead letters: jobs that failed for good.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the group of commands."""
+    app.add_typer(_dead, name="dead")
+
+
+@_dead.command("list")
+def list_queues(*, as_json: AsJSON = False) -> None:
+    """Count the dead letters of each queue."""
+    from worker.amqp.dead_letters import list_dead
+
+    queues = on_broker(load_settings(), list_dead)
+    if as_json:
+        print_json([asdict(queue) for queue in queues])
+    else:
+        print_queues(queues)
+
+
+@_dead.command("show")
+def show_letters(
+    queue: QueueName,
+    *,
+    code: Codes = None,
+    program: Programs = None,
+    message_id: MessageIds = None,
+    tenant: Tenant = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, the oldest first.")] = 20,
+    as_json: AsJSON = False,
+) -> None:
+    """Show dead letters and leave them where they are.
+
+    Exits with 0; 1 where the broker refuses, 2 where it cannot be reached.
+    """
+    settings = load_settings()
+    lane = read_lane(queue, namespace=settings.namespace)
+    selection = read_selection(
+        codes=code,
+        programs=program,
+        message_ids=message_id,
+        tenant=tenant,
+        ages=(older_than, newer_than),
+        has_expired=True,
+    )
+    from worker.amqp.dead_letters import show
+
+    letters = on_broker(
+        settings,
+        lambda connection, topology: show(
+            connection, topology, lane, limit=limit, selection=selection, trusted_users=settings.trusted_users
+        ),
+    )
+    if as_json:
+        print_json([asdict(letter) for letter in letters])
+    else:
+        print_letters(letters)
+
+
+@_dead.command("replay")
+def replay_command(
+    queue: QueueName,
+    *,
+    code: Codes = None,
+    program: Programs = None,
+    message_id: MessageIds = None,
+    tenant: Tenant = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    include_expired: WithExpired = False,
+    limit: Limit = None,
+    rate: Annotated[
+        float | None, typer.Option(min=0.001, metavar="N", help="At most so many messages a second.")
+    ] = None,
+    patch: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|JSON", help="A JSON merge patch (RFC 7396) for the `args` of each job."),
+    ] = None,
+    dry_run: DryRun = False,
+    skip_invalid: Annotated[
+        bool, typer.Option("--skip-invalid", help="Leave letters that would fail again where they are; move the rest.")
+    ] = False,
+    force: Annotated[
+        bool,
+        typer.Option("--force", help="Move them all the same; also a fourth replay, and a create with `replace`."),
+    ] = False,
+    audit: AuditFile = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Send dead letters back to their work queue, once each, the oldest first.
+
+    Before anything moves, each one is checked as a worker would check it today; if one would fail again, nothing
+    moves, unless --skip-invalid or --force. Inputs are checked where the store (DSPEX_STORE_URL) is at hand.
+
+    Safe to interrupt: each one is copied, the copy is confirmed, and only then the dead letter is removed. Killed or
+    not, run it again for the rest. Ctrl-C ends it after the message in hand.
+
+    Exits with 0 when it is through; 1 where a letter would fail again, or another replay runs; 2 where the broker
+    cannot be reached; 130 after Ctrl-C.
+    """
+    settings = load_settings()
+    lane = read_lane(queue, namespace=settings.namespace)
+    selection = read_selection(
+        codes=code,
+        programs=program,
+        message_ids=message_id,
+        tenant=tenant,
+        ages=(older_than, newer_than),
+        has_expired=include_expired,
+    )
+    from worker.amqp.dead_letters import Plan
+
+    plan = Plan(
+        selection=selection,
+        limit=limit,
+        is_dry_run=dry_run,
+        trusted_users=frozenset(settings.trusted_users),
+        rate=rate,
+        patch=read_patch(patch),
+        on_refusal=_on_refusal(skip_invalid=skip_invalid, force=force),
+    )
+    path = audit_file(audit, namespace=settings.namespace)
+    report = replay_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
+    print_replay(report, plan=plan, as_json=as_json)
+    if report.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    is_held_up = plan.on_refusal == "stop" and any(not refusal.is_final for refusal in report.refusals)
+    if is_held_up and not dry_run:
+        raise typer.Exit(EXIT_ERROR)
+
+
+@_dead.command("purge")
+def purge_command(
+    queue: QueueName,
+    *,
+    code: Codes = None,
+    program: Programs = None,
+    message_id: MessageIds = None,
+    tenant: Tenant = None,
+    older_than: OlderThan = None,
+    newer_than: NewerThan = None,
+    include_expired: WithExpired = False,
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed where there is no terminal.")] = False,
+    audit: AuditFile = None,
+    as_json: AsJSON = False,
+) -> None:
+    """Remove dead letters for good, each with a line in the audit file.
+
+    Exits with 0 when it is through; 1 where the answer is no, or another replay or purge runs; 2 where the broker
+    cannot be reached; 130 after Ctrl-C.
+    """
+    settings = load_settings()
+    lane = read_lane(queue, namespace=settings.namespace)
+    selection = read_selection(
+        codes=code,
+        programs=program,
+        message_ids=message_id,
+        tenant=tenant,
+        ages=(older_than, newer_than),
+        has_expired=include_expired,
+    )
+    from dataclasses import replace
+
+    from worker.amqp.dead_letters import Plan
+
+    path = audit_file(audit, namespace=settings.namespace)
+    plan = Plan(selection=selection, limit=limit, is_dry_run=True, trusted_users=frozenset(settings.trusted_users))
+    if not (dry_run or yes):
+        found = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=False)
+        _confirm(found)
+        # Not more than was agreed to.
+        plan = replace(plan, limit=found.purged)
+    plan = replace(plan, is_dry_run=dry_run)
+    report = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
+    print_purge(report, as_json=as_json)
+    if report.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+
+
+def _on_refusal(*, skip_invalid: bool, force: bool) -> OnRefusal:
+    if skip_invalid and force:
+        raise typer.BadParameter("contradicts --force", param_hint="--skip-invalid")
+    return "skip" if skip_invalid else "force" if force else "stop"
+
+
+def _confirm(found: PurgeReport) -> None:
+    """Ask before anything is removed for good; where nobody can answer, that is a no."""
+    if found.is_interrupted:
+        raise typer.Exit(EXIT_INTERRUPTED)
+    if not found.purged:
+        return
+    if not sys.stdin.isatty():
+        raise stop(f"{found.purged} would be purged from {found.queue}; say --yes, or --dry-run", code=EXIT_ERROR)
+    if not typer.confirm(f"Purge {found.purged} dead letters from {found.queue} for good?", err=True):
+        raise stop("Nothing was purged.", code=EXIT_ERROR)

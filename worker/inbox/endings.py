@@ -1,0 +1,165 @@
+"""How a run ends that brought no success: delayed, refused, failed, cancelled.
+
+Stored are errors after an LM call, so that their reply can be repeated. What cost nothing leaves no row behind.
+"""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+
+import structlog
+
+from worker.errors import (
+    BudgetExceededError,
+    CallerGoneError,
+    CancelledJobError,
+    ExpiredError,
+    InternalError,
+    ProgramNotFoundError,
+    RunError,
+    TransientLMError,
+    WorkerError,
+)
+from worker.inbox.outcomes import Outcomes
+from worker.inbox.rows import Rows
+from worker.message import Ack, AckIfReplied, DeadLetter, Job, Letter, Outcome, encode_error
+from worker.retries import Retries
+from worker.settings import Settings
+from worker.standing import Standing
+from worker.store import StoredOutcome
+
+# A job that names a program which another worker may still be creating.
+_WAITING = frozenset({"execute_program", "execute_gemini_program"})
+_DEAD_LETTERED_TTL_MS = 30 * 86_400_000
+
+log = structlog.get_logger()
+
+
+class Endings:
+    """Ends the runs that brought no success.
+
+    Args:
+        rows: The jobs' rows.
+        outcomes: What the consumer is told.
+        settings: Ladder, attempts, age and lifetimes.
+        clock_ms: Unix milliseconds now.
+    """
+
+    def __init__(self, rows: Rows, outcomes: Outcomes, settings: Settings, *, clock_ms: Callable[[], int]) -> None:
+        self._rows = rows
+        self._outcomes = outcomes
+        self._settings = settings
+        self._retries = Retries.of(settings)
+        self._clock_ms = clock_ms
+
+    async def end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
+        """End a job with an error; a bug on the way must not leave its row with this process.
+
+        Raises:
+            WorkerError: A refusal that cost nothing; the caller answers it.
+        """
+        try:
+            return await self._end(job, standing, error)
+        except WorkerError:
+            raise
+        except Exception as bug:  # noqa: BLE001 - whatever it is, the row must not stay with this process
+            return await self.fail(job, standing, report_bug(bug, command=job.command))
+
+    async def fail(self, job: Job, standing: Standing, error: RunError) -> Outcome:
+        """End the job with an error that is stored, answered and dead-lettered."""
+        error.attempts = standing.attempts_now
+        letter = Letter.of(error, fingerprint=standing.fingerprint)
+        body = encode_error(job.id, error, now_ms=self._clock_ms())
+        outcome = StoredOutcome(False, error.code, body, json.dumps(asdict(letter)))
+        outcome = await self._rows.finish(standing, outcome, ttl_ms=_DEAD_LETTERED_TTL_MS)
+        if outcome.is_success:
+            return self._outcomes.succeeded(job, standing, outcome)
+        if not outcome.is_stored:
+            return self._outcomes.elsewhere(job)
+        return self._outcomes.replied(job, outcome, DeadLetter(letter), attempts=error.attempts)
+
+    async def _end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
+        match error:
+            case ProgramNotFoundError() if job.command in _WAITING and not job.delivery.trail.waits:
+                return await self._wait_for_program(job, standing)
+            case CancelledJobError() | CallerGoneError():
+                return await self._give_up(job, standing, error)
+            case TransientLMError():
+                return await self._retry_later(job, standing, error)
+            case RunError():
+                return await self.fail(job, standing, error)
+            case _:
+                return await self._refuse(job, standing, error)
+
+    async def _retry_later(self, job: Job, standing: Standing, error: TransientLMError) -> Outcome:
+        """Put the job on the ladder, or end it where attempts, age or deadline are used up."""
+        is_attempt = standing.meter.calls_now > 0
+        exhausted = standing.meter.exhausted
+        if is_attempt and exhausted is not None:
+            return await self.fail(job, standing, BudgetExceededError(f"{exhausted}; the last one: {error.reason}"))
+        step_ms = self._next_step(job, standing, error)
+        if step_ms is None:
+            return await self.fail(job, standing, error)
+        await self._rows.release(standing, is_attempt=is_attempt)
+        if is_attempt:
+            log.info("job.delayed", code=error.code, attempts=standing.attempts_now, delay_ms=step_ms)
+        waits = 0 if is_attempt else 1
+        return self._outcomes.delayed(job, step_ms, attempts=standing.attempts_now, waits=waits)
+
+    def _next_step(self, job: Job, standing: Standing, error: TransientLMError) -> int | None:
+        left_ms = self._retries.left_ms(
+            now_ms=self._clock_ms(), first_delivered_ms=standing.first_delivered_ms, deadline_ms=job.deadline_ms
+        )
+        waits = job.delivery.trail.waits
+        return self._retries.next_step(error, attempts=standing.attempts_now, waits=waits, left_ms=left_ms)
+
+    async def _wait_for_program(self, job: Job, standing: Standing) -> Outcome:
+        """Give a program that another worker is still creating one hop's time to appear."""
+        await self._rows.release(standing, is_attempt=False)
+        return self._outcomes.delayed(job, self._settings.delays_ms[0], attempts=standing.attempts, waits=1)
+
+    async def _refuse(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
+        """Drop the row of a refusal that cost nothing, and raise it; keep the error where a run did cost."""
+        error.attempts = standing.attempts_now
+        if not standing.has_history:
+            await self._rows.forget(standing)
+            raise error
+        body = encode_error(job.id, error, now_ms=self._clock_ms())
+        ttl_ms = round(self._settings.result_ttl_seconds * 1_000)
+        stored = await self._rows.finish(standing, StoredOutcome(False, error.code, body, ""), ttl_ms=ttl_ms)
+        if stored.is_success:
+            return self._outcomes.succeeded(job, standing, stored)
+        if not stored.is_stored:
+            return self._outcomes.elsewhere(job)
+        letter = Letter.of(error, fingerprint=standing.fingerprint)
+        settlement = Ack() if isinstance(error, ExpiredError) else AckIfReplied(letter)
+        return self._outcomes.replied(job, stored, settlement, attempts=error.attempts)
+
+    async def _give_up(self, job: Job, standing: Standing, error: CancelledJobError | CallerGoneError) -> Outcome:
+        """Free the row of a job that nobody wants any more, and raise; what it did cost stays counted.
+
+        Nothing is stored as its result: a cancel's mark lives on, and answers every later delivery alike. Where another
+        run of the job was taken over and has brought a success meanwhile, that is the answer.
+        """
+        error.attempts = standing.attempts_now
+        if standing.has_history:
+            await self._rows.release(standing, is_attempt=standing.meter.calls_now > 0)
+        else:
+            await self._rows.forget(standing)
+        stored = await self._rows.get_result(standing)
+        if stored is not None and stored.is_success:
+            return self._outcomes.succeeded(job, standing, stored)
+        raise error
+
+
+def report_bug(error: Exception, *, command: str) -> InternalError:
+    """Log where an unexpected error came from, and return what the caller is told.
+
+    Its message stays out of the log: it may quote the payload, and payloads are not logged.
+    """
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error("job.bug", command=command, error=type(error).__name__, frames=frames[-12:])
+    return InternalError("internal error; the worker's log has the details")

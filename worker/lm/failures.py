@@ -1,0 +1,86 @@
+"""What a failure of the LM layer means, by its wire code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dspy.utils import exceptions as dspy_errors
+
+from worker.errors import (
+    ContextWindowExceededError,
+    LMAuthError,
+    LMInvalidRequestError,
+    LMNotConfiguredError,
+    LMRateLimitedError,
+    LMTimeoutError,
+    LMUnavailableError,
+    Problem,
+    WorkerError,
+)
+
+_MAX_REASON = 500
+_NO_KEY = dspy_errors.LMNotConfiguredError
+_NO_ACCESS = (dspy_errors.LMAuthError, dspy_errors.LMBillingError, _NO_KEY)
+
+
+def translate(error: Exception, *, alias: str, reason: str) -> WorkerError:
+    """Return the wire's name for an error of the LM layer.
+
+    A refused or missing key, an unpaid account and a model that the provider does not know harm every job of this
+    worker and none elsewhere, so they count as trouble that may pass. What DSPy itself cannot name is taken for an outage: it is tried
+    again, and ends as such.
+    """
+    if isinstance(error, TimeoutError | dspy_errors.LMTimeoutError):
+        return LMTimeoutError(f"LM '{alias}' did not answer in time")
+    if isinstance(error, dspy_errors.LMRateLimitError):
+        return LMRateLimitedError(f"LM '{alias}' is rate limited: {reason}", retry_after_ms=_milliseconds(error))
+    if isinstance(error, _NO_ACCESS):
+        trouble = "has no key on this worker" if isinstance(error, _NO_KEY) else "refuses the key or the account"
+        return LMAuthError(f"LM '{alias}' {trouble}")
+    if isinstance(error, dspy_errors.ContextWindowExceededError):
+        return ContextWindowExceededError(f"the prompt is too long for LM '{alias}'")
+    if isinstance(error, dspy_errors.LMConfigurationError):
+        return not_configured(f"LM '{alias}': {reason}")
+    is_refused = isinstance(error, dspy_errors.LMInvalidRequestError | dspy_errors.LMUnsupportedFeatureError)
+    if is_refused and not is_unknown_model(error):
+        return LMInvalidRequestError(f"LM '{alias}' refuses the request: {reason}")
+    if isinstance(error, dspy_errors.LMError):
+        trouble = "has no such model at its provider" if is_unknown_model(error) else "failed"
+        return LMUnavailableError(f"LM '{alias}' {trouble}: {reason}", retry_after_ms=_milliseconds(error))
+    raise error
+
+
+def not_configured(problem: str, *, pointer: str = "") -> LMNotConfiguredError:
+    """Return the fixed error string of the contract, with what is really missing as its problem.
+
+    Args:
+        problem: What is missing.
+        pointer: JSON pointer to where the job named the alias; empty where it did not.
+    """
+    error = LMNotConfiguredError()
+    error.problems = (Problem(pointer, problem),)
+    return error
+
+
+def is_unknown_model(error: Exception) -> bool:
+    """Tell whether the provider does not know the model, or the URL: no job names either, so no job is at fault."""
+    return isinstance(error, dspy_errors.LMUnsupportedModelError) or getattr(error, "status", None) == 404
+
+
+def may_be_billed(error: Exception) -> bool:
+    """Tell whether a failed call may be paid for: it was sent, and no status says that it was refused."""
+    status = getattr(error, "status", None)
+    if status is not None and status >= 400:
+        return False
+    is_never_sent = isinstance(error, dspy_errors.LMConfigurationError | dspy_errors.LMUnsupportedFeatureError)
+    return not is_never_sent and "connect" not in str(error).lower()
+
+
+def mask(text: str, secret: str | None) -> str:
+    """Mask the key, then cut: the other way round, a part of it could be left at the end."""
+    return (text.replace(secret, "***") if secret else text)[:_MAX_REASON]
+
+
+def _milliseconds(error: Any) -> int | None:
+    seconds = getattr(error, "retry_after", None)
+    return None if seconds is None else max(0, round(float(seconds) * 1_000))

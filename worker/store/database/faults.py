@@ -1,0 +1,80 @@
+"""Faults of the engines: which mean that the store is away, and what to tell the operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from worker.store.availability import StoreUnavailableError
+
+_HINTS = (
+    ("locked", "Another process holds the write lock: look for a long transaction on the file, or use PostgreSQL."),
+    ("lock timeout", "Another process holds a row: look for a long transaction in pg_stat_activity."),
+    ("disk is full", "Free some space on the disk of the store."),
+    ("No space left", "Free some space on the disk of the store."),
+    ("readonly", "Give the worker's user write access to the file and its folder."),
+    ("unable to open", "Check that the folder in DSPEX_STORE_URL exists and that the worker's user may write to it."),
+    ("password", "Check user and password in DSPEX_STORE_URL."),
+    ("does not exist", "Create the database named in DSPEX_STORE_URL, or correct the name."),
+    ("malformed", "The file is damaged: restore a backup, or name another DSPEX_STORE_URL."),
+    ("not a database", "DSPEX_STORE_URL names a file of another kind: name another one."),
+)
+_GENERAL_HINT = "Check DSPEX_STORE_URL, and that the database runs and can be reached from here."
+
+# PostgreSQL: undefined table, undefined column, insufficient privilege: the database is not as this worker left it.
+_NOT_THERE = frozenset(("42P01", "42703", "42501"))
+
+# PostgreSQL: deadlock detected, serialization failure: this transaction had to make way for another one.
+_CONFLICTS = frozenset(("40P01", "40001"))
+
+
+def is_lost(error: BaseException) -> bool:
+    """Return whether the connection broke or hangs, so that another try on it tells nothing new."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    return isinstance(error, OSError | TimeoutError | PoolTimeoutError | InterfaceError)
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Return whether a transaction was given up for the sake of another one and may be repeated at once."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in _CONFLICTS
+
+
+@contextmanager
+def translated(name: str) -> Iterator[None]:
+    """Turn every fault of the engine into `StoreUnavailableError`; let faults of our own statements through."""
+    try:
+        yield
+    except (IntegrityError, DataError, ProgrammingError) as error:
+        if getattr(error.orig, "sqlstate", None) in _NOT_THERE:
+            raise unavailable(name, error.orig or error) from error
+        raise
+    except DBAPIError as error:
+        raise unavailable(name, error.orig or error) from error
+    except (OSError, TimeoutError, PoolTimeoutError) as error:
+        raise unavailable(name, error) from error
+    except Exception as error:
+        if type(error).__module__.startswith("asyncpg"):
+            raise unavailable(name, error) from error
+        raise
+
+
+def unavailable(name: str, error: BaseException) -> StoreUnavailableError:
+    """Make the error that says which store cannot be used, why, and what to do.
+
+    Args:
+        name: The store's URL without its password.
+        error: What the engine said.
+    """
+    reason = _reason(error)
+    hint = next((hint for words, hint in _HINTS if words in reason), _GENERAL_HINT)
+    return StoreUnavailableError(f"The store {name} cannot be used: {reason}. {hint}")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, PoolTimeoutError):
+        return "no connection was free in time"
+    return str(error) or ("it does not answer in time" if isinstance(error, TimeoutError) else type(error).__name__)

@@ -1,0 +1,58 @@
+"""Read a deployment's programs and flags without being one of its workers: no row of its own, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from sqlalchemy import make_url
+
+from worker.store import flags, programs
+from worker.store.database import Database, connect
+from worker.store.records import ProgramRecord
+
+
+class StoreReader:
+    """Programs and flags of a namespace.
+
+    Every method may raise `StoreUnavailableError`.
+    """
+
+    def __init__(self, database: Database, *, namespace: str) -> None:
+        """Use `open_reader`."""
+        self._database = database
+        self._namespace = namespace
+
+    async def get_program(self, program_id: str, *, tenant: str = "") -> ProgramRecord | None:
+        """Return a program, or None."""
+        return await self._database.read(
+            lambda connection: programs.read_program(connection, program_id, namespace=self._namespace, tenant=tenant)
+        )
+
+    async def get_flags(self) -> dict[str, str]:
+        """Return name → value of the flags that were set."""
+        return await self._database.read(lambda connection: flags.read_flags(connection, namespace=self._namespace))
+
+
+@asynccontextmanager
+async def open_reader(url: str, *, namespace: str) -> AsyncIterator[StoreReader | None]:
+    """Open the store of a deployment; None for a SQLite file that is not there, which opening it would make.
+
+    Raises:
+        ValueError: The URL is none that the store understands.
+        StoreUnavailableError: The driver for PostgreSQL is not installed.
+    """
+    if not _is_there(url):
+        yield None
+        return
+    database = connect(url)
+    try:
+        yield StoreReader(database, namespace=namespace)
+    finally:
+        await database.close()
+
+
+def _is_there(url: str) -> bool:
+    parsed = make_url(url)
+    return not parsed.drivername.startswith("sqlite") or Path(parsed.database or "").exists()
