@@ -9,6 +9,7 @@ name               what it measures
 ``workers``        two workers against one
 ``start``          ``serve`` to the first job
 ``memory``         resident memory: idle, after a job, after many jobs and signatures
+``elixir``         the Elixir client against a raw loop, both to an echo consumer
 ================== ==================================================================================
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from benchmarks.figures import Figure
-from benchmarks.measurements import cpu, in_flight, memory, pieces, start, workers
+from benchmarks.measurements import cpu, elixir, in_flight, memory, pieces, start, workers
 from benchmarks.stage import Stage
 
 Measurement = Callable[[Stage], Awaitable[list[Figure]]]
@@ -29,4 +30,5 @@ MEASUREMENTS: dict[str, Measurement] = {
     "workers": workers.measure,
     "start": start.measure,
     "memory": memory.measure,
+    "elixir": elixir.measure,
 }

@@ -14,7 +14,7 @@ from tests.support.processes import COMMAND, clean_environment
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_the_demo_answers_every_job_and_leaves_nothing_behind(amqp_url: str, tmp_path: Path) -> None:
-    """200 jobs, a killed worker, a dead letter replayed; exit 0, no file and no queue left."""
+    """200 jobs, a killed worker, a dead letter replayed, Elixir publishes; exit 0, no file and no queue left."""
     environment = clean_environment(amqp_url=amqp_url) | {"TMPDIR": str(tmp_path)}
     process = await asyncio.create_subprocess_exec(
         COMMAND, "demo", env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -25,6 +25,7 @@ async def test_the_demo_answers_every_job_and_leaves_nothing_behind(amqp_url: st
     assert process.returncode == 0, printed
     assert "201 of 201 jobs answered and valid" in printed
     assert "Killed worker-" in printed
+    assert "… 12 of 12 answered and valid: %{text: " in printed
     assert "What to type next" in printed
     assert os.listdir(tmp_path) == []  # noqa: PTH208
 

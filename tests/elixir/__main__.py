@@ -41,7 +41,7 @@ async def _run_all(url: str, more: list[str]) -> int:
         with tempfile.TemporaryDirectory(prefix="dspex-elixir-") as folder:
             async with workers(url, namespace, Path(folder)):
                 for step in [TESTS] if more else STEPS:
-                    print(f"› {step.name}: mix {' '.join([*step.arguments, *more])}", flush=True)
+                    print(f"› {step.name}: mix {' '.join([step.arguments[0], *more])}", flush=True)
                     if await run(step, environment=environment, more=more) != 0:
                         failed.append(step.name)
     finally:

@@ -41,8 +41,10 @@ _COMPILE = ("compile", "--force", "--warnings-as-errors")
 _TEST = ("test", "--warnings-as-errors", "--include", "integration")
 
 TESTS = Step("test the client", CLIENT, _TEST)
+_BENCHMARKS = tuple(str(path) for path in sorted((ROOT / "benchmarks/elixir").glob("*.ex*")))
 STEPS = (
     Step("format of the client", CLIENT, _FORMAT),
+    Step("format of the benchmarks", CLIENT, (*_FORMAT, *_BENCHMARKS)),
     Step("compile the client", CLIENT, _COMPILE),
     TESTS,
     Step("format of the compat project", COMPAT, _FORMAT),

@@ -33,6 +33,8 @@ class Stage:
         topology: The demo's own namespace.
         workers: Two of them.
         remote_lm: An LM provider whose port is closed at first.
+        amqp_url: The broker.
+        folder: Removed at the end.
     """
 
     client: Client
@@ -40,6 +42,8 @@ class Stage:
     topology: Topology
     workers: tuple[WorkerProcess, WorkerProcess]
     remote_lm: LMStub
+    amqp_url: str
+    folder: Path
 
 
 @asynccontextmanager
@@ -66,7 +70,7 @@ async def set_up(amqp_url: str) -> AsyncIterator[Stage]:
         stack.push_async_callback(_stop, workers)
         await asyncio.gather(*(worker.start() for worker in workers))
         client = await stack.enter_async_context(Client(amqp_url, namespace=topology.namespace))
-        yield Stage(client, connection, topology, workers, remote_lm)
+        yield Stage(client, connection, topology, workers, remote_lm, amqp_url, folder)
 
 
 async def wait_for_workers(stage: Stage) -> None:

@@ -13,6 +13,7 @@ from worker.amqp.dead_letters import replay
 from worker.amqp.dead_letters import show as show_letters
 from worker.amqp.errors import BrokerError
 from worker.client import ClientError
+from worker.demo import elixir
 from worker.demo.errors import DemoError
 from worker.demo.programs import PROGRAMS, SENTIMENT, DemoProgram
 from worker.demo.reply_queue import ReplyQueue, open_reply_queue
@@ -56,6 +57,7 @@ async def _play(stage: Stage, screen: Screen) -> list[Run]:
             await wait_for_workers(stage)
             await create_programs(stage, screen)
             runs = [*await run_jobs(stage, screen), await fail_and_replay(stage, screen)]
+            await publish_from_elixir(stage, screen)
     except (ClientError, BrokerError, DemoError, TimeoutError) as error:
         _show_logs(stage, screen)
         raise DemoError(str(error) or f"Not finished after {_TIME_OUT_SECONDS:g} s") from error
@@ -121,6 +123,23 @@ async def _fail(stage: Stage, screen: Screen, *, replies: ReplyQueue, inputs: Ma
     await watch(stage, stage.topology.dead_queue("execute"), until=lambda messages, _consumers: messages > 0)
     for letter in await show_letters(stage.connection, stage.topology, lane="execute", limit=1):
         screen.say(f"Its dead letter: {letter.code} after {letter.attempts} attempts: {letter.message}")
+
+
+async def publish_from_elixir(stage: Stage, screen: Screen) -> None:
+    """Have the Elixir client call the same workers, where Elixir is installed.
+
+    Raises:
+        DemoError: A call failed, or an answer is not what its signature declares.
+    """
+    if missing := elixir.what_is_missing():
+        screen.say(f"{missing}: the part in which Elixir publishes is left out")
+        return
+    screen.say("Compiling the Elixir client, and publishing from it …")
+    answers = await elixir.publish(stage.amqp_url, namespace=stage.topology.namespace, folder=stage.folder)
+    wrong = [answer for answer in answers if "error" in answer or not SENTIMENT.is_valid(answer["outputs"])]
+    if wrong or not answers:
+        raise DemoError(f"From Elixir, {len(wrong)} of {len(answers)} calls went wrong: {wrong[:1]}")
+    screen.say(f"… {len(answers)} of {len(answers)} answered and valid: {answers[-1]['shown']}")
 
 
 async def _run_job(stage: Stage, number: int, *, gate: asyncio.Semaphore) -> Run:

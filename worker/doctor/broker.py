@@ -17,7 +17,8 @@ from worker.amqp.errors import ConnectionLostError
 from worker.amqp.tls import explain
 from worker.doctor.check import CHECK_SECONDS, Check, error, ok, warning
 from worker.doctor.permissions import may_publish
-from worker.settings import Settings, is_loopback
+from worker.settings import Settings
+from worker.urls import is_loopback
 
 OLDEST_VERSION = (3, 10)
 # Two connections, a channel for each lane, each outlet and each question whether a caller is still there.

@@ -1,7 +1,4 @@
-"""Settings from the environment, prefix ``DSPEX_``, checked before anything connects.
-
-A wrong value, an unknown name or times that do not nest stop the start with a sentence that names the setting.
-pydantic-settings lets unknown names pass, so looking for them is ours.
+"""All settings, with their defaults and what must hold among them.
 
 See Also:
     README.md: the table of all settings, which a test compares with this class.
@@ -9,74 +6,25 @@ See Also:
 
 from __future__ import annotations
 
-import difflib
-import ipaddress
 import itertools
 import json
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Annotated, Literal, Self
+from urllib.parse import unquote, urlsplit
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from yarl import URL
 
-PREFIX = "DSPEX_"
-RESERVED_PREFIX = "DSPEX_TEST_"
-# The seed's own name for the rollout percentage; still accepted.
-ROLLOUT_ALIAS = "DYNAMIC_SIG_ROLLOUT"
+from worker.settings.names import PREFIX
+from worker.settings.profiles import LMProfile, StructuredOutputs
+from worker.urls import check_broker_url, check_store_url
 
-_SCHEMES = {"amqp_url": ("amqp", "amqps"), "store_url": ("sqlite", "postgresql", "postgres")}
 # RabbitMQ takes a TTL of at most 2**32 - 1 milliseconds.
 _LONGEST_DELAY_SECONDS = 30 * 86_400
 _NAMESPACE = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$"
-
-
-class SettingsError(ValueError):
-    """The environment cannot be used; the message says which setting and what to do."""
-
-
-StructuredOutputs = Literal["auto", "strict", "full", "false"]
-
-
-class LMProfile(BaseModel):
-    """One LM that an operator configured, under an alias.
-
-    Attributes:
-        model: DSPy's model string, e.g. ``openai/gpt-4o-mini``, or ``offline``.
-        api_base: Base URL of the provider's API, or None for the provider's own.
-        api_key: Key, or None to let the provider's own environment variable decide.
-        temperature: Default sampling temperature, or None for the provider's.
-        max_tokens: Default limit of answer tokens, or None for the provider's.
-        structured_outputs: Response schema sent with each call: ``strict`` for OpenAI, ``full`` for llama.cpp, vLLM
-            and Ollama, ``false`` for none, ``auto`` for strict where DSPy knows that the model takes one.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    model: str = Field(min_length=1)
-    api_base: str | None = None
-    api_key: SecretStr | None = None
-    temperature: float | None = Field(default=None, ge=0, le=2)
-    max_tokens: int | None = Field(default=None, ge=1)
-    structured_outputs: StructuredOutputs = "auto"
-
-    @field_validator("structured_outputs", mode="before")
-    @classmethod
-    def _read_bool(cls, value: object) -> object:
-        return "false" if value is False else value
 
 
 class Settings(BaseSettings):
@@ -207,31 +155,17 @@ class Settings(BaseSettings):
             raise ValueError(f"is not a regular expression: {error}") from None
         return value
 
-    @field_validator("amqp_url", "store_url")
-    @classmethod
-    def _has_known_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        schemes = _SCHEMES[str(info.field_name)]
-        if value is not None and not re.match(rf"({'|'.join(schemes)})(\+\w+)?://.", value.get_secret_value()):
-            raise ValueError(f"must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
-        return value
-
     @field_validator("amqp_url")
     @classmethod
-    def _is_safe_for_guest(cls, value: SecretStr) -> SecretStr:
-        address = urlsplit(value.get_secret_value())
-        user = unquote(address.username or "") or "guest"
-        if user == "guest" and not is_loopback(address.hostname or ""):
-            raise ValueError(
-                "user `guest` is refused off this machine: make a broker user of the worker's own, e.g. with "
-                "deploy/rabbitmq/make_users.py"
-            )
+    def _is_brokers(cls, value: SecretStr) -> SecretStr:
+        check_broker_url(value.get_secret_value())
         return value
 
-    @field_validator("amqp_url")
+    @field_validator("store_url")
     @classmethod
-    def _is_verified(cls, value: SecretStr) -> SecretStr:
-        if parse_qs(urlsplit(value.get_secret_value()).query).get("no_verify_ssl", ["0"]) != ["0"]:
-            raise ValueError("`no_verify_ssl` is refused: name the broker's CA in DSPEX_AMQP_CA_FILE")
+    def _is_stores(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_store_url(value.get_secret_value())
         return value
 
     @field_validator("amqp_ca_file", "amqp_cert_file", "amqp_key_file")
@@ -333,72 +267,3 @@ class Settings(BaseSettings):
             return self.store_url.get_secret_value()
         state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
         return f"sqlite:///{Path(state) / 'dspex-worker' / f'{self.namespace}.db'}"
-
-
-def load(environ: Mapping[str, str] | None = None) -> Settings:
-    """Read the settings.
-
-    Args:
-        environ: Variable → text; the process's own environment by default.
-
-    Raises:
-        SettingsError: A value is wrong, a name is unknown, or times do not nest. The message has one line a fault.
-    """
-    given = _given(os.environ if environ is None else environ)
-    known = {name.upper() for name in Settings.model_fields}
-    unknown = [_unknown(name, known) for name in given if name not in known]
-    if unknown:
-        raise SettingsError("\n".join(unknown))
-    try:
-        return Settings(**{name.lower(): text for name, text in given.items()})  # type: ignore[arg-type]
-    except ValidationError as error:
-        raise SettingsError("\n".join(_sentence(part) for part in _faults(error))) from None
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or not host
-
-
-def _given(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return name without prefix → text of every variable that is meant for us."""
-    given = {
-        name.removeprefix(PREFIX): text
-        for name, text in environ.items()
-        if name.startswith(PREFIX) and not name.startswith(RESERVED_PREFIX) and not _is_from_kubernetes(name, text)
-        # Compose files pass on what the host has not set as empty text.
-        if text.strip()
-    }
-    if ROLLOUT_ALIAS in environ:
-        given.setdefault("DYNAMIC_SIGNATURES_ROLLOUT", environ[ROLLOUT_ALIAS])
-    return given
-
-
-def _is_from_kubernetes(name: str, text: str) -> bool:
-    """Tell the variables that Kubernetes injects for a service whose name starts with ``dspex``."""
-    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", name):
-        return True
-    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?$", name):
-        return True
-    return name.endswith("_PORT") and "://" in text
-
-
-def _unknown(name: str, known: set[str]) -> str:
-    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "; `dspex-worker serve --help` lists them"
-    return f"{PREFIX}{name} is not a setting{hint}"
-
-
-def _faults(error: ValidationError) -> list[Any]:
-    return list(error.errors(include_url=False, include_input=False))
-
-
-def _sentence(fault: Mapping[str, Any]) -> str:
-    place, text = fault["loc"], str(fault["msg"]).removeprefix("Value error, ")
-    if not place:
-        return text
-    inside = "".join(f" [{part}]" for part in place[1:])
-    return f"{PREFIX}{str(place[0]).upper()}{inside}: {text[0].lower()}{text[1:]}"

@@ -1,0 +1,125 @@
+defmodule DSPexWorker.Client.Options do
+  @moduledoc false
+
+  # The options of a client, checked once: what its callers need, what its connection needs, and the rest.
+
+  alias DSPexWorker.Transport
+
+  @defaults [
+    name: nil,
+    url: nil,
+    namespace: "dspex",
+    timeout: 60_000,
+    fallback: :never,
+    requires_worker: true,
+    transport: nil,
+    json: nil,
+    reply_queue: nil,
+    reply_expires: 3_600_000,
+    max_body_bytes: 16_777_216,
+    user_id: nil,
+    connection_name: nil,
+    connection_timeout: 10_000,
+    ssl_options: [],
+    backoff: {100, 5_000}
+  ]
+
+  @name ~r/\A[A-Za-z0-9_.@-]{1,200}\z/
+
+  defmodule Config do
+    @moduledoc false
+    # What the processes that call need to know; holds no secret.
+    defstruct [
+      :client,
+      :namespace,
+      :timeout,
+      :fallback,
+      :requires_worker,
+      :transport,
+      :json,
+      :max_body_bytes,
+      :user_id,
+      :telemetry?,
+      :propagator?
+    ]
+  end
+
+  @doc "Returns what callers may know, what the connection needs, and how replies come. Raises `ArgumentError`."
+  @spec parse(keyword) :: {map, keyword, Transport.replies()}
+  def parse(options) do
+    options = options |> Keyword.validate!(@defaults) |> Map.new()
+    Enum.each(options, &check/1)
+    transport = options.transport || Transport.default()
+    check_url(transport, options.url)
+    {config(options, transport), connection(options, transport), replies(options)}
+  end
+
+  defp config(options, transport) do
+    %Config{
+      client: options.name,
+      namespace: options.namespace,
+      timeout: options.timeout,
+      fallback: options.fallback,
+      requires_worker: options.requires_worker,
+      transport: transport,
+      json: options.json || DSPexWorker.JSON.default(),
+      max_body_bytes: options.max_body_bytes,
+      user_id: options.user_id,
+      telemetry?: Code.ensure_loaded?(:telemetry),
+      propagator?: Code.ensure_loaded?(:otel_propagator_text_map)
+    }
+  end
+
+  defp connection(options, transport) do
+    link = [
+      url: options.url,
+      name: options.connection_name || "#{options.namespace} client",
+      connection_timeout: options.connection_timeout,
+      ssl_options: options.ssl_options
+    ]
+
+    # In a function, so that no log or crash report shows the URL with its password.
+    [open: fn -> transport.open(link) end, transport: transport, replies: replies(options), backoff: options.backoff]
+  end
+
+  defp replies(%{reply_queue: nil}), do: :direct
+
+  defp replies(%{reply_queue: name, namespace: namespace, reply_expires: expires}) do
+    {:queue, "#{namespace}.reply.#{name}", expires}
+  end
+
+  defp check({:namespace, name}), do: check!(name?(name), :namespace, "a short name", name)
+  defp check({:timeout, ms}), do: check!(ms == :infinity or positive?(ms), :timeout, "milliseconds or :infinity", ms)
+  defp check({:requires_worker, flag}), do: check!(is_boolean(flag), :requires_worker, "a boolean", flag)
+  defp check({:reply_queue, name}), do: check!(name == nil or name?(name), :reply_queue, "a short name", name)
+  defp check({:user_id, id}), do: check!(id == nil or is_binary(id), :user_id, "the broker user's name", id)
+
+  defp check({:fallback, policy}) do
+    check!(policy in [:never, :create, :execute], :fallback, ":never, :create or :execute", policy)
+  end
+
+  defp check({:backoff, range}) do
+    check!(match?({a, b} when is_integer(a) and a > 0 and a <= b, range), :backoff, "{first, last} milliseconds", range)
+  end
+
+  defp check({key, value}) when key in [:reply_expires, :max_body_bytes, :connection_timeout] do
+    check!(positive?(value), key, "a positive integer", value)
+  end
+
+  defp check(_other), do: :ok
+
+  defp check_url(DSPexWorker.Test, _url), do: :ok
+  defp check_url(_transport, url) when is_binary(url), do: :ok
+
+  defp check_url(_transport, _url),
+    do: raise(ArgumentError, "DSPexWorker.Client needs a :url, such as amqp://localhost")
+
+  defp check!(true, _key, _wanted, _value), do: :ok
+
+  defp check!(false, key, wanted, value) do
+    raise ArgumentError, "option #{inspect(key)} of DSPexWorker.Client must be #{wanted}, got: #{inspect(value)}"
+  end
+
+  defp name?(name), do: is_binary(name) and Regex.match?(@name, name)
+  defp positive?(value), do: is_integer(value) and value > 0
+end

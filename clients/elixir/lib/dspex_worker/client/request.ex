@@ -1,0 +1,132 @@
+defmodule DSPexWorker.Client.Request do
+  @moduledoc false
+
+  # From a command and its arguments to the message that is published.
+
+  alias DSPexWorker.{Error, JSON, Telemetry}
+  alias DSPexWorker.Signature.Definition
+  alias DSPexWorker.Transport.Message
+
+  @lanes %{
+    "create_program" => "create",
+    "create_gemini_program" => "create",
+    "execute_program" => "execute",
+    "execute_gemini_program" => "execute"
+  }
+
+  @doc """
+  The message of a request: `command`, `args` that may hold any term, `ready` ones that are plain already, `signature`
+  (nil, a definition, or a plain one), `options`.
+  """
+  @spec message(map, map) :: {:ok, Message.t(), timeout} | {:error, Error.t()}
+  def message(config, %{command: command, options: options} = request) do
+    timeout = timeout(options[:timeout] || config.timeout)
+
+    with {:ok, id} <- message_id(options[:message_id]),
+         {:ok, body} <- body(config, request) do
+      {:ok, build(config, command, body, id, deadline(timeout) ++ Telemetry.trace_headers(config, options)), timeout}
+    end
+  end
+
+  @doc "An object with string keys out of the call's arguments, or an error that names the place in `args`."
+  @spec plain(term, String.t()) :: {:ok, JSON.plain()} | {:error, Error.t()}
+  def plain(term, prefix \\ "") do
+    with {:error, {path, problem}} <- JSON.plain(term), do: {:error, unwritable(prefix <> path, problem)}
+  end
+
+  defp build(config, command, body, id, headers) do
+    lane = Map.get(@lanes, command, "control")
+
+    %Message{
+      # A publisher of least rights may not use the default exchange.
+      exchange: config.namespace,
+      routing_key: lane,
+      queue: "#{config.namespace}.#{lane}",
+      body: body,
+      message_id: id,
+      user_id: config.user_id,
+      headers: headers
+    }
+  end
+
+  defp body(config, request) do
+    with {:ok, args} <- plain(request.args),
+         {:ok, body} <- write(config.json, request, Map.merge(args, request.ready)) do
+      if byte_size(body) > config.max_body_bytes,
+        do: {:error, Error.new(:body_too_large, "The request has #{byte_size(body)} bytes")},
+        else: {:ok, body}
+    end
+  end
+
+  defp write(json, %{signature: %Definition{} = definition} = request, args) do
+    with {:ok, signature} <- signature(json, definition),
+         {:ok, "{" <> more} <- encode(json, args) do
+      {:ok, ~s({"command":"#{request.command}","args":{"signature":#{signature},#{more}})}
+    end
+  end
+
+  defp write(json, %{signature: nil, command: command}, args) do
+    encode(json, %{"command" => command, "args" => args})
+  end
+
+  defp write(json, %{signature: signature, command: command}, args) do
+    encode(json, %{"command" => command, "args" => Map.put(args, "signature", signature)})
+  end
+
+  # What a module declares is written once, for it is most of a request. Others come from wherever, and are not kept.
+  defp signature(json, %Definition{module: nil} = definition), do: encode(json, Definition.to_wire(definition))
+
+  defp signature(json, definition) do
+    with nil <- :persistent_term.get({__MODULE__, json, definition}, nil),
+         {:ok, written} <- encode(json, Definition.to_wire(definition)) do
+      :persistent_term.put({__MODULE__, json, definition}, written)
+      {:ok, written}
+    else
+      written when is_binary(written) -> {:ok, written}
+      error -> error
+    end
+  end
+
+  defp encode(json, document) do
+    with {:error, reason} <- json.encode(document) do
+      {:error, Error.new(:invalid_request, "The request cannot be written as JSON: #{inspect(reason, limit: 5)}")}
+    end
+  end
+
+  defp unwritable("/inputs" <> _rest = path, problem) do
+    field = path |> String.split("/") |> Enum.at(2)
+    Error.new(:invalid_inputs, "Field #{field}: #{problem}", field: field, problems: [%{path: path, problem: problem}])
+  end
+
+  defp unwritable(path, problem) do
+    Error.new(:invalid_request, "#{path}: #{problem}", problems: [%{path: path, problem: problem}])
+  end
+
+  defp message_id(nil), do: {:ok, uuid()}
+
+  defp message_id(id) when is_binary(id) and byte_size(id) in 1..255 do
+    if String.valid?(id) and not String.match?(id, ~r/[\x00-\x1f\x7f]/),
+      do: {:ok, id},
+      else: {:error, Error.new(:invalid_request, "message_id is not UTF-8, or holds control characters")}
+  end
+
+  defp message_id(id) do
+    {:error, Error.new(:invalid_request, "message_id must be text of 1 to 255 bytes, got: #{inspect(id, limit: 5)}")}
+  end
+
+  defp uuid do
+    <<a::48, _::4, b::12, _::2, c::62>> = :crypto.strong_rand_bytes(16)
+
+    <<p::binary-8, q::binary-4, r::binary-4, s::binary-4, t::binary-12>> =
+      Base.encode16(<<a::48, 4::4, b::12, 2::2, c::62>>, case: :lower)
+
+    Enum.join([p, q, r, s, t], "-")
+  end
+
+  defp timeout(:infinity), do: :infinity
+  defp timeout(ms) when is_integer(ms) and ms > 0, do: ms
+  defp timeout(other), do: raise(ArgumentError, ":timeout must be milliseconds or :infinity, got: #{inspect(other)}")
+
+  defp deadline(:infinity), do: []
+  defp deadline(ms), do: [{"x-dspex-deadline", :long, System.system_time(:millisecond) + ms}]
+end

@@ -1,0 +1,146 @@
+defmodule DSPexWorker.Error do
+  @moduledoc """
+  What a call can fail with: the errors of the wire contract, and those that only a client knows.
+
+  Every function that returns `{:error, error}` returns this struct; the bang versions raise it.
+
+  | field | meaning |
+  |---|---|
+  | `code` | an atom out of `codes/0` |
+  | `message` | one sentence; for errors of a worker, the reply's `error` string |
+  | `recoverable` | whether the same call may succeed later without a change |
+  | `retry_after` | milliseconds that the LM's provider asked to wait, or `nil` |
+  | `problems` | everything that is wrong, each `%{path: json_pointer, problem: phrase}` |
+  | `field` | the field or argument concerned, or `nil` |
+  | `attempts` | runs that reached the LM |
+  | `details` | more, for some codes: see below |
+
+  Codes of the client itself:
+
+  | code | meaning | `details` |
+  |---|---|---|
+  | `:no_worker` | the queue does not exist, or nobody consumes it | `queue` |
+  | `:timeout` | no reply in time, or, from a worker, the job ran longer than it may | `message_id` |
+  | `:fallback` | question and answer ran in place of the signature, and nobody asked for it | `answer`, `reason`, `result` |
+  | `:connection` | the broker cannot be reached | |
+  | `:refused` | the broker did not take the message | |
+  | `:unroutable` | the broker gave the message back for another reason than a missing queue | |
+  | `:invalid_reply` | the reply is not what the contract or the signature says | `reply` or `outputs` |
+  | `:closed` | the client is not running, or was stopped before the reply came | `message_id` |
+  | `:unknown` | a worker sent a code that this version does not know | `code`, the text |
+
+  Both kinds of time-out are `:timeout`; one that the client noticed has a `message_id` in `details`. Asked again under
+  that id, the job is not paid for twice.
+  """
+
+  @wire_codes ~w(
+    invalid_json body_too_large invalid_request unknown_command not_permitted dynamic_signatures_off
+    invalid_signature invalid_field_name unknown_type invalid_constraint unsupported_program_type
+    invalid_inputs program_not_found program_exists idempotency_conflict reply_to_not_allowed
+    expired cancelled caller_gone
+    lm_rate_limited lm_timeout lm_unavailable lm_auth lm_invalid_request context_window_exceeded lm_not_configured
+    output_invalid timeout budget_exceeded worker_lost internal
+  )a
+
+  @client_codes ~w(no_worker timeout fallback connection refused unroutable invalid_reply closed unknown)a
+
+  @recoverable ~w(lm_rate_limited lm_timeout lm_unavailable lm_auth no_worker connection refused closed)a
+
+  @by_text Map.new(@wire_codes, &{Atom.to_string(&1), &1})
+
+  defexception code: :unknown,
+               message: "",
+               recoverable: false,
+               retry_after: nil,
+               problems: [],
+               field: nil,
+               attempts: 0,
+               details: %{}
+
+  @typedoc "A place, as JSON pointer into the call's `args`, and what is wrong there."
+  @type problem :: %{path: String.t(), problem: String.t()}
+
+  @typedoc "One of `codes/0`."
+  @type code :: atom
+
+  @type t :: %__MODULE__{
+          code: code,
+          message: String.t(),
+          recoverable: boolean,
+          retry_after: non_neg_integer | nil,
+          problems: [problem],
+          field: String.t() | nil,
+          attempts: non_neg_integer,
+          details: map
+        }
+
+  @doc "All codes: those of the wire contract first, then the client's own."
+  @spec codes() :: [code, ...]
+  def codes, do: Enum.uniq(@wire_codes ++ @client_codes)
+
+  @doc """
+  Makes an error. `recoverable` follows from the code unless it is given.
+
+      iex> DSPexWorker.Error.new(:no_worker, "No worker consumes dspex.execute").recoverable
+      true
+
+      iex> error = DSPexWorker.Error.new(:invalid_inputs, "Missing required field: text", field: "text")
+      iex> {error.code, error.field, error.recoverable}
+      {:invalid_inputs, "text", false}
+  """
+  @spec new(code, String.t(), keyword) :: t
+  def new(code, message, fields \\ []) when code in unquote(Enum.uniq(@wire_codes ++ @client_codes)) do
+    struct!(%__MODULE__{code: code, message: message, recoverable: code in @recoverable}, fields)
+  end
+
+  @doc """
+  Reads the error of a reply. A code that is not known becomes `:unknown`, with its text in `details`.
+
+      iex> reply = %{"success" => false, "error" => "Program not found: a", "error_detail" => %{"code" => "program_not_found"}}
+      iex> DSPexWorker.Error.from_reply(reply).code
+      :program_not_found
+
+      iex> error = DSPexWorker.Error.from_reply(%{"error" => "New", "error_detail" => %{"code" => "brand_new"}})
+      iex> {error.code, error.details.code, error.message}
+      {:unknown, "brand_new", "New"}
+  """
+  @spec from_reply(map) :: t
+  def from_reply(reply) when is_map(reply) do
+    detail = object(reply["error_detail"])
+    {code, details} = code(detail["code"])
+
+    %__MODULE__{
+      code: code,
+      message: text(reply["error"]) || text(detail["message"]) || "",
+      recoverable: detail["recoverable"] == true,
+      retry_after: count(detail["retry_after"]),
+      problems: problems(detail["problems"]),
+      field: text(detail["field"]),
+      attempts: count(detail["attempts"]) || 0,
+      details: details
+    }
+  end
+
+  @impl Exception
+  def message(%__MODULE__{code: code, message: ""}), do: Atom.to_string(code)
+  def message(%__MODULE__{code: code, message: message}), do: "#{code}: #{message}"
+
+  defp code(text) when is_map_key(@by_text, text), do: {Map.fetch!(@by_text, text), %{}}
+  defp code(other), do: {:unknown, %{code: other}}
+
+  defp problems(given) when is_list(given) do
+    for %{} = one <- given, do: %{path: text(one["path"]) || "", problem: text(one["problem"]) || ""}
+  end
+
+  defp problems(_other), do: []
+
+  defp object(%{} = object), do: object
+  defp object(_other), do: %{}
+
+  defp text(value) when is_binary(value), do: value
+  defp text(_other), do: nil
+
+  defp count(value) when is_integer(value) and value >= 0, do: value
+  defp count(value) when is_float(value) and value >= 0, do: ceil(value)
+  defp count(_other), do: nil
+end

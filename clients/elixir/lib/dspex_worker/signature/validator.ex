@@ -1,0 +1,123 @@
+defmodule DSPexWorker.Signature.Validator do
+  @moduledoc """
+  Checks all inputs or outputs of a signature at once, with the worker's own verdicts.
+
+  Values are checked strictly: only an integer becomes a float, and a float without a fraction an integer. Before that,
+  Elixir's own terms become what JSON has, as `DSPexWorker.JSON.plain/1` says.
+  """
+
+  alias DSPexWorker.{Error, JSON}
+  alias DSPexWorker.Signature.{Definition, Field, Names, Place, Values}
+
+  @max_problems 100
+
+  @doc """
+  The inputs of a job as they are sent: with string keys, defaults filled in, absent optional inputs left out. Inputs that
+  the signature does not have are dropped.
+
+      iex> {:ok, definition} = DSPexWorker.Signature.Definition.of("text, limit: float -> label")
+      iex> DSPexWorker.Signature.Validator.validate_inputs(definition, %{text: "I love it", limit: 1})
+      {:ok, %{"text" => "I love it", "limit" => 1.0}}
+      iex> {:error, error} = DSPexWorker.Signature.Validator.validate_inputs(definition, limit: "1")
+      iex> {error.code, error.message, length(error.problems)}
+      {:invalid_inputs, "Missing required field: text", 2}
+  """
+  @spec validate_inputs(Definition.t(), map | keyword) :: {:ok, %{String.t() => term}} | {:error, Error.t()}
+  def validate_inputs(%Definition{} = definition, inputs) do
+    with {:ok, given} <- named(inputs, "inputs", :invalid_inputs) do
+      check(definition.inputs, given, "/inputs", :invalid_inputs)
+    end
+  end
+
+  @doc "The same as `validate_inputs/2`, under the signature's own keys."
+  @spec validate_own_inputs(Definition.t(), map | keyword) :: {:ok, map} | {:error, Error.t()}
+  def validate_own_inputs(%Definition{} = definition, inputs) do
+    with {:ok, taken} <- validate_inputs(definition, inputs) do
+      {:ok,
+       for(%{name: name, key: key} <- definition.inputs, is_map_key(taken, name), into: %{}, do: {key, taken[name]})}
+    end
+  end
+
+  @doc """
+  The outputs of a job under the signature's own keys, all of them: an absent optional one is its default, else nil.
+  Outputs that the signature does not have are dropped.
+
+      iex> {:ok, definition} = DSPexWorker.Signature.Definition.of(%{inputs: [text: :string], outputs: [score: :probability]})
+      iex> DSPexWorker.Signature.Validator.validate_outputs(definition, %{"score" => 1})
+      {:ok, %{score: 1.0}}
+  """
+  @spec validate_outputs(Definition.t(), map | keyword) :: {:ok, %{(atom | String.t()) => term}} | {:error, Error.t()}
+  def validate_outputs(%Definition{} = definition, outputs) do
+    with {:ok, given} <- named(outputs, "outputs", :output_invalid),
+         {:ok, taken} <- check(definition.outputs, given, "/outputs", :output_invalid) do
+      {:ok, Map.new(definition.outputs, &{&1.key, Map.get(taken, &1.name)})}
+    end
+  end
+
+  defp named(values, _side, _code) when is_map(values) and not is_struct(values), do: {:ok, by_name(values)}
+  defp named(%_module{} = values, _side, _code), do: {:ok, values |> Map.from_struct() |> by_name()}
+
+  defp named(values, side, code) do
+    if is_list(values) and Keyword.keyword?(values) do
+      {:ok, by_name(values)}
+    else
+      phrase = "#{side} must be an object"
+      {:error, Error.new(code, phrase, problems: [%{path: "/#{side}", problem: phrase}])}
+    end
+  end
+
+  # A name that was given in NFC wins over another spelling of it.
+  defp by_name(values) do
+    names = for {name, value} <- values, is_atom(name) or is_binary(name), do: {to_string(name), value}
+
+    names
+    |> Map.new(fn {name, value} -> {Names.normal(name), value} end)
+    |> Map.merge(Map.new(Enum.filter(names, &normal?/1)))
+  end
+
+  defp normal?({name, _value}), do: Names.normal(name) == name
+
+  defp check(fields, given, root, code) do
+    results = Enum.map(fields, &{&1, take(Map.fetch(given, &1.name), &1)})
+
+    case Enum.flat_map(results, &found(&1, root)) do
+      [] -> {:ok, for({field, {:ok, value}} <- results, into: %{}, do: {field.name, value})}
+      found -> {:error, refusal(found, code)}
+    end
+  end
+
+  defp take({:ok, nil}, %Field{type: %{nullable: false}} = field), do: take(:error, field)
+
+  defp take({:ok, value}, %Field{} = field) do
+    case JSON.plain(value) do
+      {:ok, plain} -> Values.check(plain, field.type)
+      {:error, problem} -> {:error, [problem]}
+    end
+  end
+
+  defp take(:error, %Field{required: true}), do: {:error, [{"", "missing"}]}
+  defp take(:error, %Field{default: {:value, default}}), do: {:ok, default}
+  defp take(:error, %Field{}), do: :absent
+
+  defp found({field, {:error, faults}}, root) do
+    for {at, phrase} <- faults, do: {field.name, at, %{path: root <> Place.step(field.name) <> at, problem: phrase}}
+  end
+
+  defp found(_taken, _root), do: []
+
+  defp refusal(found, code) do
+    problems = for {_name, _at, problem} <- Enum.take(found, @max_problems), do: problem
+
+    case Enum.find(found, fn {_name, _at, problem} -> problem.problem == "missing" end) do
+      {name, _at, _problem} ->
+        Error.new(code, "Missing required field: #{name}", field: name, problems: problems)
+
+      nil ->
+        {name, at, problem} = hd(found)
+        Error.new(code, "Field #{name}: #{problem.problem}#{where(at)}", field: name, problems: problems)
+    end
+  end
+
+  defp where(""), do: ""
+  defp where("/" <> at), do: " (at /#{String.slice(at, 0, 60)})"
+end

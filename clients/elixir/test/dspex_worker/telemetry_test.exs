@@ -1,0 +1,71 @@
+defmodule DSPexWorker.TelemetryTest do
+  use ExUnit.Case, async: true
+
+  alias DSPexWorker.{Client, FakeBroker}
+  alias DSPexWorker.TestSignatures.Sentiment
+
+  @events [
+    [:dspex, :request, :start],
+    [:dspex, :request, :stop],
+    [:dspex, :request, :exception],
+    [:dspex, :signature, :usage],
+    [:dspex, :signature, :performance]
+  ]
+
+  setup do
+    broker = start_supervised!({FakeBroker, self()})
+    client = start_supervised!({Client, url: FakeBroker.url(broker), transport: FakeBroker})
+    :telemetry.attach_many({__MODULE__, self()}, @events, &__MODULE__.tell/4, {self(), client})
+    on_exit({:detach, self()}, detach(self()))
+    {:ok, broker: broker, client: client}
+  end
+
+  defp detach(test), do: fn -> :telemetry.detach({__MODULE__, test}) end
+
+  def tell(event, measurements, metadata, {test, client}) do
+    if metadata.client == client, do: send(test, {event, measurements, metadata})
+  end
+
+  defp answer(broker, more) do
+    outputs = %{"sentiment" => "positive", "confidence" => 0.9}
+    FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(FakeBroker.result(outputs, more)) end)
+  end
+
+  test "a run starts, stops, and counts as the seed's metrics want it", %{broker: broker, client: client} do
+    answer(broker, %{"attempts" => 2})
+    {:ok, _outputs} = DSPexWorker.predict(client, Sentiment, %{text: "a"}, message_id: "m", traceparent: "00-a-b-01")
+
+    assert_receive {[:dspex, :request, :start], %{system_time: _time, monotonic_time: _start}, start}
+    assert %{command: "execute_program", message_id: "m", traceparent: "00-a-b-01"} = start
+    assert start.signature =~ "Sentiment"
+    assert_receive {[:dspex, :request, :stop], %{duration: duration}, %{result: :ok, code: nil, attempts: 2}}
+    assert duration > 0
+    assert_receive {[:dspex, :signature, :usage], %{count: 1}, %{type: :dynamic}}
+    assert_receive {[:dspex, :signature, :performance], %{duration: ^duration}, %{type: :dynamic}}
+  end
+
+  test "the type tells question and answer from signatures", %{broker: broker, client: client} do
+    for {more, type} <- [{%{"is_dynamic" => false}, :legacy}, {%{"fallback_used" => true}, :fallback}] do
+      answer(broker, more)
+      {:ok, _outputs} = DSPexWorker.execute(client, "program", %{text: "a"}, fallback: :create)
+      assert_receive {[:dspex, :signature, :usage], %{count: 1}, %{type: ^type, program_id: "program"}}
+    end
+  end
+
+  test "an error is a stop with its code, and no usage", %{broker: broker, client: client} do
+    failed = %{"success" => false, "error" => "x", "error_detail" => %{"code" => "output_invalid", "attempts" => 3}}
+    FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(failed) end)
+    {:error, _error} = DSPexWorker.predict(client, Sentiment, %{text: "a"})
+
+    assert_receive {[:dspex, :request, :stop], _measured, %{result: :error, code: :output_invalid, attempts: 3}}
+    refute_received {[:dspex, :signature, :usage], _measured, _metadata}
+  end
+
+  test "another command is a request, and no usage", %{broker: broker, client: client} do
+    FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(%{"success" => true, "result" => %{}}) end)
+    {:ok, _result} = DSPexWorker.call(client, "ping")
+
+    assert_receive {[:dspex, :request, :stop], _measured, %{command: "ping", result: :ok, signature: nil}}
+    refute_received {[:dspex, :signature, :usage], _measured, _metadata}
+  end
+end

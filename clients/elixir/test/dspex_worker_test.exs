@@ -1,0 +1,324 @@
+defmodule DSPexWorkerTest do
+  use ExUnit.Case, async: true
+
+  alias DSPexWorker.{Client, Error, FakeBroker, Program, Result}
+  alias DSPexWorker.TestSignatures.{Question, Sentiment}
+
+  @inputs %{text: "I love it"}
+  @outputs %{"sentiment" => "positive", "confidence" => 0.93}
+
+  setup do
+    {:ok, broker: start_supervised!({FakeBroker, self()})}
+  end
+
+  defp start_client(broker, options \\ []) do
+    defaults = [url: FakeBroker.url(broker), transport: FakeBroker]
+    start_supervised!({Client, Keyword.merge(defaults, options)})
+  end
+
+  defp start_answering(broker, reply, options \\ []) do
+    FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(reply) end)
+    start_client(broker, options)
+  end
+
+  defp sent do
+    assert_receive {:published, message}
+    FakeBroker.decode(message)
+  end
+
+  describe "predict/4" do
+    test "sends the signature with `fallback: never`, and returns outputs with its own keys", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+
+      assert DSPexWorker.predict(client, Sentiment, @inputs) == {:ok, %{sentiment: "positive", confidence: 0.93}}
+      assert %{"command" => "execute_program", "args" => args} = sent()
+      assert %{"fallback" => "never", "inputs" => %{"text" => "I love it"}, "signature" => signature} = args
+      assert %{"description" => "Detects the sentiment of a text", "inputs" => [%{"name" => "text"}]} = signature
+      assert args["options"] in [%{}, []]
+    end
+
+    test "takes keyword lists, string keys, and string signatures, whose results have string keys", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+
+      assert {:ok, %{sentiment: "positive"}} = DSPexWorker.predict(client, Sentiment, text: "a")
+      assert {:ok, %{sentiment: "positive"}} = DSPexWorker.predict(client, Sentiment, %{"text" => "a"})
+
+      assert DSPexWorker.predict(client, "text -> sentiment, confidence: float", text: "a") == {:ok, @outputs}
+    end
+
+    test "puts each option where the contract has it", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+
+      {:ok, _outputs} =
+        DSPexWorker.predict(client, Sentiment, @inputs,
+          lm: :fast,
+          program_type: :chain_of_thought,
+          config: [max_tokens: 9],
+          temperature: 0.2,
+          max_cost_usd: 0.01,
+          options: %{cache: true}
+        )
+
+      assert %{"args" => args} = sent()
+      assert %{"lm" => "fast", "program_type" => "chain_of_thought", "config" => %{"max_tokens" => 9}} = args
+      assert args["options"] == %{"temperature" => 0.2, "max_cost_usd" => 0.01, "cache" => true}
+    end
+
+    test "sends nothing where inputs are wrong", %{broker: broker} do
+      client = start_client(broker)
+
+      assert {:error, %Error{code: :invalid_inputs, field: "text", message: "Missing required field: text"}} =
+               DSPexWorker.predict(client, Sentiment, %{})
+
+      assert {:error, %Error{code: :invalid_inputs, problems: [%{path: "/inputs/text"}]}} =
+               DSPexWorker.predict(client, Sentiment, %{text: 7})
+
+      assert {:error, %Error{code: :invalid_inputs, problems: [%{path: "/inputs/text/0"}]}} =
+               DSPexWorker.predict(client, Sentiment, %{text: [self()]})
+
+      refute_received {:published, _message}
+    end
+
+    test "sends nothing where the signature is wrong", %{broker: broker} do
+      client = start_client(broker)
+
+      assert {:error, %Error{code: :unknown_type}} = DSPexWorker.predict(client, "text -> label: strng", @inputs)
+      refute_received {:published, _message}
+    end
+
+    test "refuses outputs that are not what was declared", %{broker: broker} do
+      for outputs <- [%{"sentiment" => "amber", "confidence" => 0.5}, %{"sentiment" => "neutral"}, %{}] do
+        client = start_answering(broker, FakeBroker.result(outputs))
+
+        assert {:error, %Error{code: :invalid_reply, details: %{outputs: ^outputs}}} =
+                 DSPexWorker.predict(client, Sentiment, @inputs)
+
+        stop_supervised!(Client)
+      end
+    end
+
+    test "with `full: true` tells usage, warnings and the rest", %{broker: broker} do
+      usage = %{"lm_calls" => 2, "prompt_tokens" => 180, "completion_tokens" => 24, "cost_usd" => nil}
+
+      client =
+        start_answering(broker, FakeBroker.result(@outputs, %{"usage" => usage, "warnings" => ["w"], "attempts" => 2}))
+
+      assert {:ok, %Result{} = result} =
+               DSPexWorker.predict(client, Sentiment, @inputs, full: true, message_id: "order-1")
+
+      assert result.outputs == %{sentiment: "positive", confidence: 0.93}
+      assert result.usage == %{lm_calls: 2, prompt_tokens: 180, completion_tokens: 24, cost_usd: nil}
+      assert {result.warnings, result.attempts, result.message_id} == {["w"], 2, "order-1"}
+      assert {result.dynamic, result.fallback_used} == {true, false}
+    end
+
+    test "returns the chain of thought beside the declared outputs", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(Map.put(@outputs, "_reasoning", "because")))
+
+      assert {:ok, %{_reasoning: "because", sentiment: "positive"}} =
+               DSPexWorker.predict(client, Sentiment, @inputs, include_reasoning: true)
+    end
+
+    test "raises with a bang", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+
+      assert DSPexWorker.predict!(client, Sentiment, @inputs).sentiment == "positive"
+      assert_raise Error, ~r/^invalid_inputs: /, fn -> DSPexWorker.predict!(client, Sentiment, %{}) end
+    end
+  end
+
+  describe "a fallback to question and answer" do
+    @fallback FakeBroker.result(%{"answer" => "It is good"}, %{
+                "fallback_used" => true,
+                "is_dynamic" => false,
+                "fallback_reason" => "output_invalid: no"
+              })
+
+    test "that was not asked for is an error with the answer in it", %{broker: broker} do
+      client = start_answering(broker, @fallback)
+
+      assert {:error, %Error{code: :fallback, details: %{answer: "It is good", reason: "output_invalid: no"}}} =
+               DSPexWorker.predict(client, Sentiment, @inputs)
+    end
+
+    test "that was asked for is a result", %{broker: broker} do
+      client = start_answering(broker, @fallback)
+
+      assert DSPexWorker.predict(client, Sentiment, @inputs, fallback: :execute) == {:ok, %{answer: "It is good"}}
+      assert %{"args" => %{"fallback" => "execute"}} = sent()
+
+      assert {:ok, %Result{fallback_used: true, dynamic: false, fallback_reason: "output_invalid: no"}} =
+               DSPexWorker.predict(client, Sentiment, @inputs, fallback: :execute, full: true)
+    end
+
+    test "may be the client's rule", %{broker: broker} do
+      client = start_answering(broker, @fallback, fallback: :create)
+
+      assert {:ok, %{answer: _text}} = DSPexWorker.predict(client, Sentiment, @inputs)
+      assert {:error, %Error{code: :fallback}} = DSPexWorker.predict(client, Sentiment, @inputs, fallback: :never)
+    end
+
+    test "for want of dynamic signatures is told from a declared answer", %{broker: broker} do
+      legacy = FakeBroker.result(%{"answer" => "Yes"}, %{"is_dynamic" => false})
+      client = start_answering(broker, legacy)
+
+      assert {:error, %Error{code: :fallback}} = DSPexWorker.predict(client, Sentiment, @inputs)
+      assert {:ok, %{answer: "Yes"}} = DSPexWorker.predict(client, Sentiment, @inputs, use_dynamic_signature: false)
+      assert {:ok, %{answer: "Yes"}} = DSPexWorker.predict(client, Question, question: "Is it?")
+    end
+
+    test "leaves a definition that cannot be read here to the worker, where it is asked for", %{broker: broker} do
+      client = start_answering(broker, @fallback)
+      signature = "text -> label: strng"
+
+      assert DSPexWorker.predict(client, signature, @inputs, fallback: :create) == {:ok, %{"answer" => "It is good"}}
+      assert %{"args" => %{"signature" => ^signature, "inputs" => %{"text" => "I love it"}}} = sent()
+    end
+  end
+
+  describe "create_program/3 and execute/4" do
+    @created %{"success" => true, "result" => %{"program_id" => "sig-1", "program_version" => 1, "warnings" => []}}
+
+    test "keep the signature's keys from one to the other", %{broker: broker} do
+      client = start_client(broker)
+
+      FakeBroker.answer_with(broker, fn message ->
+        case FakeBroker.decode(message) do
+          %{"command" => "create_program"} -> FakeBroker.encode(@created)
+          %{"command" => "execute_program"} -> FakeBroker.encode(FakeBroker.result(@outputs))
+        end
+      end)
+
+      assert {:ok, %Program{id: "sig-1", version: 1} = program} = DSPexWorker.create_program(client, Sentiment)
+      assert %{"command" => "create_program", "args" => %{"fallback" => "never"} = args} = sent()
+      refute is_map_key(args, "id")
+
+      assert {:ok, %{sentiment: "positive"}} = DSPexWorker.execute(client, program, @inputs)
+      assert %{"args" => %{"program_id" => "sig-1", "options" => %{"fallback" => "never"}}} = sent()
+      assert {:error, %Error{code: :invalid_inputs}} = DSPexWorker.execute(client, program, %{})
+      assert {:ok, @outputs} = DSPexWorker.execute(client, "sig-1", @inputs)
+
+      assert {:ok, %{sentiment: "positive"}} =
+               DSPexWorker.execute(client, "sig-1", @inputs, signature: Sentiment, temperature: 0.5, lm: "fast")
+
+      sent()
+      assert %{"args" => %{"options" => %{"temperature" => 0.5, "lm" => "fast"}}} = sent()
+    end
+
+    test "a program that may fall back does so when it is run", %{broker: broker} do
+      client = start_answering(broker, @created)
+      {:ok, program} = DSPexWorker.create_program(client, Sentiment, fallback: :create, id: "a", replace: true)
+      assert %{"args" => %{"fallback" => "create", "id" => "a", "replace" => true}} = sent()
+
+      FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(@fallback) end)
+      assert DSPexWorker.execute(client, program, @inputs) == {:ok, %{answer: "It is good"}}
+      assert %{"args" => %{"options" => %{"fallback" => "create"}}} = sent()
+    end
+  end
+
+  describe "execute_many/4" do
+    test "returns outcomes in the order of the inputs, errors included", %{broker: broker} do
+      client = start_client(broker)
+
+      FakeBroker.answer_with(broker, fn message ->
+        text = FakeBroker.decode(message)["args"]["inputs"]["text"]
+        FakeBroker.encode(FakeBroker.result(%{"sentiment" => text, "confidence" => 1.0}))
+      end)
+
+      inputs = for text <- ~w(positive negative) ++ [""], do: %{text: text}
+
+      assert [{:ok, %{sentiment: "positive"}}, {:ok, %{sentiment: "negative"}}, {:error, %Error{}}] =
+               client |> DSPexWorker.execute_many(Sentiment, inputs) |> Enum.to_list()
+
+      assert_raise Error, fn -> client |> DSPexWorker.execute_many!(Sentiment, inputs) |> Enum.to_list() end
+    end
+
+    test "takes no more inputs than are wanted", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+      test = self()
+
+      inputs =
+        Stream.resource(
+          fn -> 0 end,
+          fn number ->
+            send(test, {:taken, number})
+            {[%{text: "text #{number}"}], number + 1}
+          end,
+          fn _number -> :ok end
+        )
+
+      assert [{:ok, _a}, {:ok, _b}] =
+               client |> DSPexWorker.execute_many(Sentiment, inputs, max_concurrency: 2) |> Enum.take(2)
+
+      assert_received {:taken, 3}
+      refute_received {:taken, 4}
+    end
+
+    test "holds no more results than calls may be under way while the first is slow", %{broker: broker} do
+      client = start_client(broker)
+      inputs = for number <- 1..50, do: %{text: "#{number}"}
+
+      many =
+        Task.async(fn ->
+          client |> DSPexWorker.execute_many("echo", inputs, max_concurrency: 3) |> Enum.map(&elem(&1, 1)["text"])
+        end)
+
+      messages = for _call <- 1..3, do: assert_receive({:published, _message}) |> elem(1)
+      {[slow], quick} = Enum.split_with(messages, &(echo(&1) =~ ~s("1")))
+      for message <- quick, do: FakeBroker.reply(broker, message, echo(message))
+      assert Client.status(client).in_flight == 1
+      refute_received {:published, _message}
+
+      FakeBroker.answer_with(broker, &echo/1)
+      FakeBroker.reply(broker, slow, echo(slow))
+      assert Task.await(many) == Enum.map(inputs, & &1.text)
+    end
+
+    defp echo(message), do: FakeBroker.encode(FakeBroker.result(FakeBroker.decode(message)["args"]["inputs"]))
+
+    test "gives each input a message id of its own, and takes programs", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+      inputs = [%{text: "a"}, %{text: "b"}]
+
+      for target <- ["sentiment", %Program{id: "sentiment"}] do
+        many = DSPexWorker.execute_many(client, target, inputs, message_id: &"id-#{&1.text}", ordered: false)
+        assert [{:ok, @outputs}, {:ok, @outputs}] = Enum.to_list(many)
+        assert_receive {:published, %{message_id: "id-a"}}
+        assert_receive {:published, %{message_id: "id-b"}}
+      end
+    end
+  end
+
+  describe "cancel/3 and get_result/3" do
+    test "name their job and tell its state", %{broker: broker} do
+      client = start_answering(broker, %{"success" => true, "result" => %{"status" => "too_late"}})
+      assert DSPexWorker.cancel(client, "order-1") == {:ok, :too_late}
+      assert %{"command" => "cancel", "args" => %{"message_id" => "order-1"}} = sent()
+      stop_supervised!(Client)
+
+      for {status, expected} <- [{"running", :running}, {"waiting", :waiting}, {"unknown", :unknown}] do
+        client = start_answering(broker, %{"success" => true, "result" => %{"status" => status, "reply" => nil}})
+        assert DSPexWorker.get_result(client, "order-1") == {:pending, expected}
+        assert DSPexWorker.get_result!(client, "order-1") == nil
+        stop_supervised!(Client)
+      end
+    end
+
+    test "return what the job was answered", %{broker: broker} do
+      kept = %{"status" => "done", "reply" => FakeBroker.result(@outputs)}
+      client = start_answering(broker, %{"success" => true, "result" => kept})
+
+      assert DSPexWorker.get_result(client, "order-1") == {:ok, @outputs}
+
+      assert DSPexWorker.get_result(client, "order-1", signature: Sentiment) ==
+               {:ok, %{sentiment: "positive", confidence: 0.93}}
+
+      stop_supervised!(Client)
+
+      failed = %{"success" => false, "error" => "x", "error_detail" => %{"code" => "output_invalid"}}
+      client = start_answering(broker, %{"success" => true, "result" => %{"status" => "done", "reply" => failed}})
+
+      assert {:error, %Error{code: :output_invalid}} = DSPexWorker.get_result(client, "order-1")
+    end
+  end
+end
