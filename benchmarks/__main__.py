@@ -44,6 +44,7 @@ async def _run(url: str, options: argparse.Namespace) -> int:
     failures = 0
     async with staged(url, progress) as stage:
         stage.is_full = options.full
+        stage.earlier = options.against
         await stage.prepare_programs()
         for name in options.only or MEASUREMENTS:
             measured = await _measure(stage, name)
@@ -81,6 +82,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=list(MEASUREMENTS), help="measure this; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to a file, too")
     parser.add_argument("--full", action="store_true", help="memory over 100,000 jobs and 5,000 signatures (~10 min)")
+    parser.add_argument("--against", type=Path, metavar="FOLDER", help="a checkout of an earlier version, for `safety`")
     return parser.parse_args(arguments)
 
 

@@ -39,6 +39,7 @@ async def serve() -> None:
     consumer = Consumer(settings, topology, handle=echo, publisher=publisher, worker_id="echo")
     await publisher.start()
     await consumer.start()
+    await consumer.begun()
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
     await consumer.drain(5)

@@ -23,8 +23,11 @@ import psutil
 from benchmarks.figures import median, percentile
 from benchmarks.programs import DEFINITIONS, execute_args, wide_definition
 from tests.support.left_hand import LeftHand, open_left_hand
-from worker.message import ExecuteArgs, read_args
+from worker.circuits import Circuits
+from worker.inbox.joins import Joins
+from worker.message import Delivery, ExecuteArgs, read_args
 from worker.programs import Programs
+from worker.runs import Runs
 from worker.settings import Settings
 from worker.signatures import Signature, check_inputs, parse, read_outputs, sample_outputs
 from worker.store import Spent, Store, StoredOutcome, Ticket
@@ -43,6 +46,7 @@ CHECKED_FIELDS = 20
 FEW_SIGNATURES, MANY_SIGNATURES = 5_000, 50_000
 _BLOCKS, _BLOCK_JOBS = 30, 50
 _PAIRS = 1_000
+_GUARD_BATCHES = 20
 _ROUNDS = 3
 _REPLY = (
     b'{"id": 1, "success": true, "timestamp": 1.0, "result": {"outputs": {"label": "positive", "score": 0.93}}}' * 4
@@ -204,6 +208,27 @@ async def _claim_and_finish(store: Store, keys: Iterator[str]) -> None:
         await store.finish(ticket, token=claim.token, outcome=outcome, spent=Spent(lm_calls=1), ttl_ms=86_400_000)
 
 
+async def measure_guards() -> Numbers:
+    """Pass what stands around each run in this process: the run that others may join, the cancel mark, the circuit."""
+    circuits = Circuits(["bench"], probe=_never)
+    joins, runs, delivery = Joins(), Runs(), Delivery("execute", b"")
+    batches = []
+    for _ in range(_GUARD_BATCHES):
+        began = time.thread_time()
+        for number in range(_BATCH):
+            job = ("", f"job-{number}")
+            with joins.leading(job, delivery), runs.stoppable(job):
+                await circuits.admit("bench")
+                circuits.of("bench").check()
+                circuits.of("bench").succeeded()
+        batches.append((time.thread_time() - began) * 1e6 / _BATCH)
+    return {"cpu_us": min(batches), "median_us": median(batches)}
+
+
+async def _never(_: str) -> None:
+    raise AssertionError("a closed circuit is not probed")
+
+
 def _arguments(number: int) -> ExecuteArgs:
     args, _ = read_args(ExecuteArgs, {"signature": wide_definition(number), "inputs": {}})
     return args
@@ -215,6 +240,7 @@ _PARTS: dict[str, Callable[[], Numbers]] = {
     "validation": measure_validation,
     "growth": measure_growth,
     "kinds": lambda: asyncio.run(measure_kinds(Path(sys.argv[1]))),
+    "guards": lambda: asyncio.run(measure_guards()),
     "store": lambda: asyncio.run(measure_store(Path(sys.argv[1]))),
 }
 

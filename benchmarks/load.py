@@ -21,17 +21,19 @@ from benchmarks.errors import MeasurementError
 
 REPLY_SECONDS = 60.0
 _WINDOW = 4_000
+_DIRECT = "amq.rabbitmq.reply-to"
 
 MakeArgs = Callable[[int], dict[str, Any]]
 OnReply = Callable[[], None]
 
 
 class Load:
-    """Publishes to the work queues of a namespace and waits for the replies on an exclusive queue."""
+    """Publishes to the work queues of a namespace and waits for the replies on an exclusive queue, or by direct reply-to."""
 
-    def __init__(self, url: str, namespace: str) -> None:
+    def __init__(self, url: str, namespace: str, *, is_direct: bool = False) -> None:
         self._url = url
         self._namespace = namespace
+        self._is_direct = is_direct
         self._run = secrets.token_hex(4)
         self._sent = 0
         self._waiting: dict[str, asyncio.Future[dict[str, Any]]] = {}
@@ -41,8 +43,7 @@ class Load:
         channel = await self._connection.channel(publisher_confirms=False)
         assert isinstance(channel, Channel)
         self._channel = channel
-        declared = await self._channel.queue_declare(exclusive=True)
-        self._reply_queue = declared.queue or ""
+        self._reply_queue = _DIRECT if self._is_direct else (await channel.queue_declare(exclusive=True)).queue or ""
         await self._channel.basic_consume(self._reply_queue, self._take, no_ack=True)
         return self
 

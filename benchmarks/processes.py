@@ -94,7 +94,12 @@ class Child:
 
 @asynccontextmanager
 async def child(
-    name: str, *arguments: str, environment: Mapping[str, str], folder: Path, program: str = sys.executable
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    folder: Path,
+    program: str = sys.executable,
+    cwd: Path = _ROOT,
 ) -> AsyncIterator[Child]:
     """Run a child process inside the block.
 
@@ -104,13 +109,14 @@ async def child(
         environment: All its variables.
         folder: Where its log goes.
         program: The executable; this Python by default.
+        cwd: Where it runs: this checkout by default.
     """
     log = folder / f"{name}.log"
     with log.open("ab") as stderr:
         process = await asyncio.create_subprocess_exec(
             program,
             *arguments,
-            cwd=_ROOT,
+            cwd=cwd,
             env=environment,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,

@@ -62,6 +62,7 @@ class Stage:
 
     Attributes:
         is_full: Whether the budget's own numbers of jobs are to be run, however long it takes.
+        earlier: A checkout of an earlier version to measure against, or None.
         progress: Shows how far a measurement is.
         load: Publishes jobs to the workers.
         folder: For stores and logs; removed at the end.
@@ -69,6 +70,7 @@ class Stage:
 
     def __init__(self, url: str, *, folder: Path, stub_port: str, load: Load, progress: Progress) -> None:
         self.is_full = False
+        self.earlier: Path | None = None
         self.progress = progress
         self.load = load
         self.folder = folder
@@ -100,6 +102,33 @@ class Stage:
             await self.warm_up(jobs=_WARM_UP_JOBS * count)
             yield started
 
+    @asynccontextmanager
+    async def direct_load(self) -> AsyncIterator[Load]:
+        """Have a second load generator inside the block, whose replies come by direct reply-to."""
+        async with Load(self._url, namespace(), is_direct=True) as load:
+            yield load
+
+    @asynccontextmanager
+    async def earlier_worker(self, checkout: Path) -> AsyncIterator[tuple[Child, Load]]:
+        """Run a warm worker of another version inside the block, with a load generator of its own.
+
+        Args:
+            checkout: Where that version is; it runs on this one's dependencies.
+        """
+        own = {"DSPEX_NAMESPACE": f"{namespace()}-earlier", "DSPEX_STORE_URL": f"sqlite:///{self.folder}/earlier.db"}
+        environment = self._worker_environment(32) | own
+        async with (
+            child(
+                "earlier", "-m", "worker", "serve", environment=environment, folder=self.folder, cwd=checkout
+            ) as started,
+            Load(self._url, own["DSPEX_NAMESPACE"]) as load,
+        ):
+            await self._wait_until_ready(started)
+            for program, definition in DEFINITIONS.items():
+                await load.call("create", {"id": program, "signature": definition})
+            await load.execute(partial(execute_args, "label"), jobs=_WARM_UP_JOBS, on_reply=lambda: None)
+            yield started, load
+
     def module(self, name: str, *arguments: str) -> Any:
         """Run a module of this package in a process of its own, inside the block of the context that is returned."""
         environment = self._environment() | self._worker_environment(32)
@@ -124,7 +153,9 @@ class Stage:
             make_args = partial(execute_args, program)
             await self.load.execute(make_args, jobs=jobs // len(DEFINITIONS), on_reply=lambda: None)
 
-    async def execute(self, title: str, make_args: MakeArgs, *, jobs: int, measured: Sequence[Child]) -> Run:
+    async def execute(
+        self, title: str, make_args: MakeArgs, *, jobs: int, measured: Sequence[Child], load: Load | None = None
+    ) -> Run:
         """Have jobs run and measure what they cost.
 
         Args:
@@ -132,11 +163,12 @@ class Stage:
             make_args: Number of a job → its arguments.
             jobs: How many.
             measured: The processes whose CPU counts.
+            load: Who sends them; the stage's own by default.
         """
         with self.progress.bar(title, total=jobs) as advance:
             cpu = sum(one.cpu_seconds() for one in measured)
             began = time.perf_counter()
-            await self.load.execute(make_args, jobs=jobs, on_reply=advance)
+            await (load or self.load).execute(make_args, jobs=jobs, on_reply=advance)
             wall_seconds = time.perf_counter() - began
             await asyncio.sleep(_SETTLE_SECONDS)
             cpu_seconds = sum(one.cpu_seconds() for one in measured) - cpu

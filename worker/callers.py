@@ -10,9 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from worker.errors import CallerGoneError
-from worker.message import Job
-
-_DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+from worker.message import DIRECT_REPLY_TO, Job
 
 Choice = Literal["skip", "run"] | None
 """``DSPEX_WHEN_CALLER_GONE``; None is ``skip`` for direct reply-to, and ``run`` for all else."""
@@ -40,4 +38,4 @@ async def check_caller(job: Job, *, choice: Choice, is_gone: IsGone) -> None:
 
 
 def _is_asked_after(reply_to: str, *, choice: Choice) -> bool:
-    return choice == "skip" or (choice is None and reply_to.startswith(_DIRECT_REPLY_TO))
+    return choice == "skip" or (choice is None and reply_to.startswith(DIRECT_REPLY_TO))

@@ -6,8 +6,7 @@ ladder without an attempt, however many it has had. The worker itself asks, one 
 pauses, until the LM answers anything but that kind of failure: with consuming paused no job would come to ask.
 
 ======================================= ================================================================================
-`Circuits.all_open`                     whether every LM that counts is down, so that consuming makes no sense
-`Circuits.wait_all_open`                returns once that is so
+`Circuits.wait_all_open`                returns once every LM that counts is down, so that consuming makes no sense
 `Circuits.wait_any_closed`              returns once it is so no longer
 `Circuits.to_json`                      for ``get_stats``
 ======================================= ================================================================================
@@ -37,6 +36,8 @@ FAILURES_TO_OPEN = 5
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
 HOPS_PER_SECOND = 20.0
+# No clock of the job runs while it waits for its turn.
+LONGEST_TURN_SECONDS = 2.0
 
 _OPENING = (LMAuthError, LMUnavailableError, LMTimeoutError)
 
@@ -175,11 +176,6 @@ class Circuits:
         for alias in self._counted:
             CIRCUIT_OPEN.labels(alias).set(0)
 
-    @property
-    def all_open(self) -> bool:
-        """Whether every LM that counts is down: no execute job could do anything but wait."""
-        return self._all_open.is_set()
-
     def of(self, alias: str) -> Circuit:
         """Return the circuit of an alias."""
         circuit = self._circuits.get(alias)
@@ -268,7 +264,7 @@ class Circuits:
 
 
 class _Turns:
-    """Lets one after the other go, so many a second; whoever waits can be cancelled."""
+    """Lets one after the other go, so many a second, and nobody wait for long; whoever is cancelled gives its turn back."""
 
     def __init__(self, per_second: float, *, sleep: Sleep) -> None:
         self._seconds = 1 / per_second
@@ -277,7 +273,14 @@ class _Turns:
 
     async def take(self) -> None:
         now = time.monotonic()
-        begin = max(self._next, now)
-        self._next = begin + self._seconds
-        if begin > now:
-            await self._sleep(begin - now)
+        wait = max(self._next - now, 0.0)
+        if wait > LONGEST_TURN_SECONDS:
+            await self._sleep(LONGEST_TURN_SECONDS)
+            return
+        self._next = now + wait + self._seconds
+        if wait:
+            try:
+                await self._sleep(wait)
+            except BaseException:
+                self._next -= self._seconds
+                raise

@@ -14,15 +14,15 @@ from typing import Any
 from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprint, signature_class_name
 from worker.bridge import Bridge
 from worker.callers import IsGone, check_caller, nobody_knows
-from worker.controls import Controls
+from worker.controls import Controls, is_operator
 from worker.errors import InvalidRequestError, ProgramNotFoundError, RunError
 from worker.execution import Limits, Result, Runner
 from worker.inbox import Inbox, Run
-from worker.message import CreateArgs, ExecuteArgs, Job, read_args
+from worker.message import CreateArgs, ExecuteArgs, Job, named_program, read_args
 from worker.programs import Program, Programs
 from worker.settings import Settings
 from worker.standing import Standing
-from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, StoreUnavailableError, briefly, steadily
+from worker.store import NewProgram, ProgramRecord, Store, StoredOutcome, briefly, steadily
 from worker.tally import Tally
 from worker.telemetry import JOB_SECONDS, PROGRAM_RUNS, PROGRAMS_CREATED
 
@@ -151,6 +151,10 @@ class Commands:
         holding = self._inbox.holding(standing)
         return await steadily(lambda: self._store.delete_program(program_id, holding=holding, outcome=outcome))
 
+    def may_know_all(self, job: Job) -> bool:
+        """Tell whether what concerns all tenants may be told to whoever sent the job."""
+        return is_operator(job, self._settings)
+
     async def flush_runs(self) -> None:
         """Write the run counts that gathered since the last call; a store that is down gets them the next time."""
         counts, self._runs = self._runs, collections.Counter()
@@ -158,7 +162,8 @@ class Commands:
             return
         try:
             await self._store.add_executions(counts)
-        except StoreUnavailableError:
+        except BaseException:
+            # A cancelled write may have been made: a run that is counted twice is better than one that is not.
             self._runs.update(counts)
             raise
 
@@ -266,15 +271,3 @@ def _executed(
         "program_version": record.version if record else None,
         "warnings": [*warnings, *run.warnings],
     }
-
-
-def named_program(job: Job) -> str:
-    """Return the ``program_id`` that a job names.
-
-    Raises:
-        InvalidRequestError: It names none.
-    """
-    program_id = job.args.get("program_id")
-    if not isinstance(program_id, str) or not program_id:
-        raise InvalidRequestError("Program ID is required", field="program_id")
-    return program_id

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import structlog
 
-from worker.errors import InvalidRequestError, NotPermittedError
+from worker.errors import NotPermittedError
 from worker.flags import Flags, read_flag
 from worker.inbox import Inbox, Run
-from worker.message import Job
+from worker.message import Job, named_job
 from worker.settings import PREFIX, Settings
 from worker.standing import Standing
 from worker.store import Cancellation, Store, StoredOutcome, steadily
@@ -49,11 +49,7 @@ class Controls:
         Raises:
             NotPermittedError: A tenant asks.
         """
-        if self._settings.tenancy == "user_id" and job.tenant not in self._settings.operators:
-            raise NotPermittedError(
-                f"Flags hold for every tenant; only the users in {PREFIX}TRUSTED_USERS may set them"
-            )
-        name, value = read_flag(job.args.get("name"), job.args.get("value"))
+        name, value = read_order(job, self._settings)
 
         def answer(before: dict[str, str]) -> StoredOutcome:
             flags = Flags.of(self._settings, before | {name: value}).to_json()
@@ -100,19 +96,33 @@ class Controls:
         return stored
 
     async def _delete_programs(self, standing: Standing, answer: Callable[[int], StoredOutcome]) -> StoredOutcome:
-        if not self._settings.allow_reset:
-            raise NotPermittedError(f"Programs are deleted all at once only by workers with {PREFIX}ALLOW_RESET=true")
+        check_reset(self._settings)
         holding = self._inbox.holding(standing)
         return await steadily(lambda: self._store.delete_programs(holding=holding, answer=answer))
 
 
-def named_job(job: Job) -> str:
-    """Return the ``message_id`` that a job's arguments name.
+def is_operator(job: Job, settings: Settings) -> bool:
+    """Tell whether a job's sender speaks for the deployment: everybody, where there are no tenants."""
+    return settings.tenancy == "off" or job.tenant in settings.operators
+
+
+def read_order(job: Job, settings: Settings) -> tuple[str, str]:
+    """Return the flag and the value that a job wants set.
 
     Raises:
-        InvalidRequestError: They name none.
+        NotPermittedError: A tenant asks.
+        InvalidRequestError: There is no such flag, or no such value.
     """
-    message_id = job.args.get("message_id")
-    if not isinstance(message_id, str) or not message_id:
-        raise InvalidRequestError("message_id is required", field="message_id")
-    return message_id
+    if not is_operator(job, settings):
+        raise NotPermittedError(f"Flags hold for every tenant; only the users in {PREFIX}TRUSTED_USERS may set them")
+    return read_flag(job.args.get("name"), job.args.get("value"))
+
+
+def check_reset(settings: Settings) -> None:
+    """Refuse to delete all programs at once where that is not allowed.
+
+    Raises:
+        NotPermittedError: It is not.
+    """
+    if not settings.allow_reset:
+        raise NotPermittedError(f"Programs are deleted all at once only by workers with {PREFIX}ALLOW_RESET=true")

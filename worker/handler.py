@@ -149,7 +149,12 @@ class Handler:
     def _check_envelope(self, delivery: Delivery) -> None:
         """Check where the reply may go first of all: whatever is refused after this is answered there."""
         settings = self._settings
-        check_reply_to(delivery.reply_to, namespace=settings.namespace, pattern=settings.effective_reply_to_pattern)
+        check_reply_to(
+            delivery.reply_to,
+            namespace=settings.namespace,
+            pattern=settings.effective_reply_to_pattern,
+            tenant=None if settings.tenancy == "off" else self._tenant_of(delivery),
+        )
         if settings.tenancy == "user_id" and not delivery.user_id:
             raise NotPermittedError("This deployment needs the user_id property, which tells tenants apart")
         if delivery.is_oversized:

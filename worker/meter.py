@@ -14,6 +14,9 @@ from typing import Any
 
 from worker.errors import BudgetExceededError
 
+# A job may go over its cost by the call in flight: that is the one which a killed worker takes along.
+_LOST_CALLS_FORGIVEN = 1
+
 
 @dataclass(slots=True)
 class Meter:
@@ -24,7 +27,8 @@ class Meter:
         deadline_ms: Unix milliseconds after which no further call is begun, or None.
         max_cost_usd: What the job may cost, over all its deliveries, in US dollars; None for no bound.
         calls_before: LM calls of earlier deliveries.
-        calls_lost: Calls that a worker may have made before it died; they count against the budget only.
+        calls_lost: Calls that a worker may have made before it died: one for each crash. They count against the
+            budget of calls; what they cost is not known.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.
         tenant: Whose job it is; empty where tenancy is off.
@@ -62,7 +66,7 @@ class Meter:
     @property
     def cost_usd(self) -> float | None:
         """Cost of all deliveries by DSPy's price estimate; None, never 0, where a price is unknown."""
-        return None if self.is_unpriced else self.cost_before + self.cost_now
+        return None if self.is_unpriced or self.calls_lost else self.cost_before + self.cost_now
 
     @property
     def is_cached(self) -> bool:
@@ -86,10 +90,11 @@ class Meter:
             return f"the job may make {self.max_calls} LM calls and has made them"
         if self.max_cost_usd is None:
             return None
-        if self.cost_usd is None:
+        if self.is_unpriced or self.calls_lost > _LOST_CALLS_FORGIVEN:
             return f"the job may cost {self.max_cost_usd} USD, and the price of an LM call it made is not known"
-        if self.cost_usd >= self.max_cost_usd:
-            return f"the job may cost {self.max_cost_usd} USD and has cost {self.cost_usd:.6f}"
+        cost_usd = self.cost_before + self.cost_now
+        if cost_usd >= self.max_cost_usd:
+            return f"the job may cost {self.max_cost_usd} USD and has cost {cost_usd:.6f}"
         return None
 
     def begin(self) -> None:

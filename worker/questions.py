@@ -11,11 +11,10 @@ import psutil
 import structlog
 
 from worker.blueprints import KINDS, Blueprint
-from worker.commands import Commands, named_program
-from worker.controls import named_job
-from worker.errors import InvalidRequestError, ProgramNotFoundError, RefusedError
+from worker.commands import Commands
+from worker.errors import ProgramNotFoundError, RefusedError
 from worker.lm import LMs
-from worker.message import Job, parse
+from worker.message import Job, named_job, named_program, parse, read_number
 from worker.programs import Programs
 from worker.signatures import LEGACY, write_schema
 from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome
@@ -24,8 +23,8 @@ from worker.store.calls import MAX_LISTED_PROGRAMS
 # Inputs of a question are not checked: any object that is not empty is asked.
 _ANY_QUESTION = {"type": "object", "minProperties": 1}
 
-# What both databases take as an offset.
-_MAX_NUMBER = 2**63 - 1
+# Figures of a worker that tell a tenant nothing of the others.
+_OF_TENANTS = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id")
 
 log = structlog.get_logger()
 
@@ -76,8 +75,8 @@ class Questions:
 
     async def list_programs(self, job: Job) -> dict[str, Any]:
         """List a page of programs, the oldest first; ``total_count`` counts them all."""
-        limit = _number(job, "limit", least=1, default=MAX_LISTED_PROGRAMS)
-        offset = _number(job, "offset", least=0, default=0)
+        limit = read_number(job, "limit", least=1, default=MAX_LISTED_PROGRAMS)
+        offset = read_number(job, "offset", least=0, default=0)
         await self._commands.flush_runs()
         records = await self._store.list_programs(
             tenant=job.tenant, limit=min(limit, MAX_LISTED_PROGRAMS), offset=offset
@@ -111,10 +110,11 @@ class Questions:
         }
 
     async def get_stats(self, job: Job) -> dict[str, Any]:
-        """Return this worker's figures; of programs, the tenant's own."""
+        """Return this worker's figures; one tenant of several gets those that tell of nobody else."""
         memory, tally = self._process.memory_info(), self._commands.tally
         kinds = await self._store.count_kinds(tenant=job.tenant)
-        return {
+        programs, runs = {"programs": _by_type(kinds)}, {"jobs": _by_type(tally.runs)}
+        figures = {
             "programs_count": sum(kinds.values()),
             "command_count": tally.commands,
             "error_count": tally.errors,
@@ -127,8 +127,11 @@ class Questions:
             "cache": self._programs.stats(),
             "lms": self._lms.models,
             "circuits": self._lms.circuits.to_json(),
-            "adoption": {"programs": _by_type(kinds), "jobs": _by_type(tally.runs)},
+            "adoption": programs | runs,
         }
+        if self._commands.may_know_all(job):
+            return figures
+        return {name: figures[name] for name in _OF_TENANTS} | {"adoption": programs}
 
     async def get_result(self, job: Job) -> dict[str, Any]:
         """Return the kept reply of a job, with ``status`` ``done``; else no reply, and how far the job is.
@@ -169,15 +172,6 @@ class Questions:
 
     def _has_gemini(self) -> bool:
         return any(model.startswith(("gemini/", "vertex_ai/")) for model in self._lms.models.values())
-
-
-def _number(job: Job, name: str, *, least: int, default: int) -> int:
-    value = job.args.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_NUMBER:
-        raise InvalidRequestError(f"{name} must be a whole number of at least {least}", field=name)
-    return value
 
 
 def _by_type(counts: Mapping[str, int]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ See Also:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -23,6 +24,17 @@ from worker.errors import TransientLMError
 from worker.settings import Settings
 
 _LONGEST_HOP_MS = 30_000
+
+
+def hop(ladder_ms: Sequence[int], hops: int) -> int:
+    """Return the step of a job that waits for something else than itself.
+
+    Args:
+        ladder_ms: Steps of the delay ladder, ascending; those up to 30 seconds are used, or the first.
+        hops: How many steps up; the last of them is the longest wait.
+    """
+    short = [step for step in ladder_ms if step <= _LONGEST_HOP_MS] or ladder_ms[:1]
+    return short[min(hops, len(short) - 1)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +85,8 @@ class Retries:
             hops: Times that it went back to the ladder so far; the steps grow with them, up to 30 seconds.
             left_ms: See `left_ms`.
         """
-        short = [step for step in self.ladder_ms if step <= _LONGEST_HOP_MS] or [self.ladder_ms[0]]
-        fitting = [step for step in short[: hops + 1] if step <= left_ms]
-        return fitting[-1] if fitting else None
+        steps = (hop(self.ladder_ms, number) for number in range(min(hops, len(self.ladder_ms)), -1, -1))
+        return next((step for step in steps if step <= left_ms), None)
 
     def _step(self, attempts: int) -> int:
         return self.ladder_ms[min(max(attempts, 1), len(self.ladder_ms)) - 1]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker.amqp.alone import unless
 from worker.amqp.callers import Callers
 from worker.amqp.connection import mask_url
 from worker.amqp.consumer import Consumer
@@ -36,6 +37,7 @@ from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings
 from worker.store import Store, StoreUnavailableError
+from worker.telemetry import log_bug
 
 if TYPE_CHECKING:  # aiohttp stays out of a worker without an HTTP port
     from worker.health import Liveness, Readiness
@@ -70,6 +72,9 @@ async def serve(settings: Settings) -> int:
         consumer = await _started(stack, settings, worker_id=worker_id, stop=stop)
         if consumer is None:
             return 0
+        await unless(stop, consumer.begun())
+        if not stop.is_set():
+            log.info("worker.ready", namespace=settings.namespace, concurrency=settings.concurrency)
         await stop.wait()
         log.info("worker.draining", seconds=settings.drain)
         is_drained = await consumer.drain(settings.drain)
@@ -80,7 +85,7 @@ async def serve(settings: Settings) -> int:
 async def _started(
     stack: contextlib.AsyncExitStack, settings: Settings, *, worker_id: str, stop: asyncio.Event
 ) -> Consumer | None:
-    """Start the worker, however long its broker is away, unless a signal comes first."""
+    """Start the worker, however long its broker is away, unless a signal comes first: then nothing is in hand yet."""
     starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +100,11 @@ async def _started(
 
 @contextlib.asynccontextmanager
 async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consumer]:
-    """Start everything in the order of its dependencies, and stop it the other way round."""
+    """Start everything in the order of its dependencies, and stop it the other way round.
+
+    Yields:
+        The consumer, whose lanes come up by themselves: `Consumer.begun` tells when they have.
+    """
     _tell_start(settings)
     async with contextlib.AsyncExitStack() as stack:
         store = await _open_store(settings, worker_id=worker_id)
@@ -129,7 +138,6 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
                 _Chore("LMs down", _WATCH_SECONDS, functools.partial(_pause_without_lms, left.lms.circuits, consumer)),
             )
         )
-        log.info("worker.ready", namespace=settings.namespace, concurrency=settings.concurrency)
         yield consumer
 
 
@@ -239,9 +247,11 @@ async def _chores(*chores: _Chore) -> AsyncIterator[None]:
             try:
                 await chore.work()
             except StoreUnavailableError as error:
-                log.warning("store.unavailable", chore=chore.name, reason=str(error))
-            except Exception:
-                log.exception("chore.failed", chore=chore.name)
+                # One that is probed is reported where it is probed: once when it falls, once when it is back.
+                if error.availability is None:
+                    log.warning("store.unavailable", chore=chore.name, reason=str(error))
+            except Exception as error:  # noqa: BLE001 - the others, and its own next turn, go on
+                log_bug(error, event="chore.failed", chore=chore.name)
 
     tasks = [asyncio.create_task(repeat(chore)) for chore in chores]
     try:

@@ -109,6 +109,6 @@ def _meter(job: Job, claim: Claim | None, *, max_calls: int) -> Meter:
         calls_before=claim.lm_calls,
         calls_lost=claim.crashes,
         cost_before=claim.cost_usd or 0.0,
-        is_unpriced=claim.unpriced_lm_calls > 0 or claim.crashes > 0,
+        is_unpriced=claim.unpriced_lm_calls > 0,
         tenant=job.tenant,
     )

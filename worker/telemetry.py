@@ -32,11 +32,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from typing import Literal
 
 import structlog
 from prometheus_client import Counter, Gauge, Histogram
 
+_LOGGED_FRAMES = 12
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 DELIVERIES = Counter("dspex_deliveries_total", "Messages taken from a work queue", ["lane"])
@@ -59,6 +61,22 @@ ISOLATED = Counter("dspex_isolated_jobs_total", "Jobs run alone because they may
 CIRCUIT_OPEN = Gauge("dspex_circuit_open", "1 while an LM is taken for down, else 0", ["lm"])
 CONSUMING_PAUSED = Gauge("dspex_consuming_paused", "1 while a lane is not consumed on purpose, else 0", ["lane"])
 STORE_UP = Gauge("dspex_store_up", "1 while the store answers, else 0")
+
+log = structlog.get_logger()
+
+
+def log_bug(error: BaseException, *, event: str, **facts: object) -> None:
+    """Log where an unexpected error came from: its type and the frames it passed, the innermost last.
+
+    Its message stays out of the log: it may quote a payload or a statement's values, and those are not logged.
+
+    Args:
+        error: What was raised.
+        event: The line's event.
+        **facts: More of the line.
+    """
+    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
+    log.error(event, error=type(error).__name__, frames=frames[-_LOGGED_FRAMES:], **facts)
 
 
 def configure_logging(*, level: str, style: Literal["auto", "console", "json"]) -> None:

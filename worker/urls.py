@@ -48,7 +48,9 @@ def check_verified(url: str) -> None:
     """
     names = {name.strip().replace("-", "_").lower() for name in URL(url).query}
     if _UNVERIFIED in names:
-        raise ValueError(f"`{_UNVERIFIED}` is refused: name the broker's CA in DSPEX_AMQP_CA_FILE")
+        raise ValueError(
+            f"`{_UNVERIFIED}` is refused: name the broker's CA in DSPEX_AMQP_CA_FILE (client: ssl_context)"
+        )
 
 
 def check_store_url(url: str) -> None:

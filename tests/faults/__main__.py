@@ -17,7 +17,7 @@ import uvloop
 from benchmarks.progress import Progress
 from tests.faults import report
 from tests.faults.goals import all_goals, soak
-from tests.faults.measured import Goal, Measured
+from tests.faults.measured import Goal, Measured, missed
 from tests.faults.stage import broker_node, lend
 
 EXIT_INTERRUPTED = 130
@@ -63,9 +63,8 @@ async def _measure(goal: Goal[Any], options: argparse.Namespace) -> Measured:
     began = time.monotonic()
     try:
         return await goal.run(_size(goal, options), seed=options.seed)
-    except (AssertionError, TimeoutError) as error:
-        reason = str(error) or f"{type(error).__name__} after {time.monotonic() - began:.0f} s"
-        return Measured(reason=reason)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the goal is missed and the next ones go on
+        return missed(error, seconds=time.monotonic() - began)
 
 
 def _size(goal: Goal[Any], options: argparse.Namespace) -> Any:

@@ -15,10 +15,13 @@ action             what happens
 ``hang``           this await never ends; everything else goes on
 ``block:<s>``      the whole event loop stands still for so many seconds
 ``raise``          the port fails as it would: the store is unavailable, the connection is lost; once
+``fail``           the same, at this pass and at every later one
 =================  ===================================================================================================
 
 A kill spares jobs that crashed twice before (a third crash makes a job ``worker_lost``, which is another promise): it
-then happens at the first pass after those have left the process. ``DSPEX_TEST_FAILPOINT_SPARE=false`` switches that off.
+then happens at the first pass after those have left the process. What the process holds is read in the store (SQLite),
+under its write lock, for a claim may be stored and its answer still on the way.
+``DSPEX_TEST_FAILPOINT_SPARE=false`` switches that off.
 
 ``DSPEX_TEST_POISON`` is the number of a job whose every LM call kills the process that makes it; nothing is spared.
 """
@@ -30,10 +33,12 @@ import functools
 import os
 import re
 import signal
+import sqlite3
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,6 +46,8 @@ VARIABLE = "DSPEX_TEST_FAILPOINT"
 SPARE_VARIABLE = "DSPEX_TEST_FAILPOINT_SPARE"
 POISON_VARIABLE = "DSPEX_TEST_POISON"
 SPARED_CRASHES = 2
+_SQLITE = "sqlite:///"
+_FRAGILE = "SELECT count(*) FROM jobs WHERE namespace = ? AND state = 'running' AND crashes >= ? AND owner LIKE ?"
 
 # Name → module, class and method.
 PORTS = {
@@ -56,12 +63,20 @@ PORTS = {
     "store.mark_settled": ("worker.store", "Store", "mark_settled"),
     "ack": ("worker.amqp.incoming", "Incoming", "ack"),
     "reject": ("worker.amqp.incoming", "Incoming", "reject"),
+    "requeue": ("worker.amqp.incoming", "Incoming", "requeue"),
+    "callers.is_gone": ("worker.amqp.callers", "Callers", "is_gone"),
+    "store.create_program": ("worker.store", "Store", "create_program"),
+    "store.get_program": ("worker.store", "Store", "get_program"),
+    "store.get_result": ("worker.store", "Store", "get_result"),
+    "store.set_flag": ("worker.store", "Store", "set_flag"),
+    "store.cancel": ("worker.store", "Store", "cancel"),
+    "store.delete_program": ("worker.store", "Store", "delete_program"),
 }
-_FAILPOINT = re.compile(r"(?P<edge>[a-z._]+:(?:before|after))@(?P<n>\d+)=(?P<action>kill|hang|raise|block:[\d.]+)")
+_FAILPOINT = re.compile(r"(?P<edge>[a-z._]+:(?:before|after))@(?P<n>\d+)=(?P<action>kill|hang|raise|fail|block:[\d.]+)")
 
 
 def edges() -> tuple[str, ...]:
-    """Return every await edge of the job path, in the order in which a job passes them."""
+    """Return every await edge: those of a job's path in their order, then those of commands and special ways out."""
     return tuple(f"{port}:{side}" for port in PORTS for side in ("before", "after"))
 
 
@@ -95,13 +110,11 @@ class Failpoints:
         points: What happens where.
         is_sparing: Whether a kill waits while a job is in hand that crashed twice before.
         passes: Edge → how often it was passed.
-        fragile: Tokens of claims in hand whose job crashed twice before.
     """
 
     points: list[Failpoint]
     is_sparing: bool = True
     passes: Counter[str] = field(default_factory=Counter)
-    fragile: set[str] = field(default_factory=set)
 
     async def passed(self, edge: str, port: str) -> None:
         """Do what is asked for at this pass."""
@@ -111,24 +124,36 @@ class Failpoints:
                 await self._act(point, port)
 
     async def _act(self, point: Failpoint, port: str) -> None:
-        if point.action == "kill" and self.is_sparing and self.fragile:
-            return
-        point.is_spent = True
         if point.action == "kill":
-            os.kill(os.getpid(), signal.SIGKILL)
+            await self._die()
+            return
+        point.is_spent = point.action != "fail"
         if point.action == "hang":
             await asyncio.Event().wait()
         if point.action.startswith("block:"):
             time.sleep(float(point.action.partition(":")[2]))  # noqa: ASYNC251 - a blocked loop is the fault
-        if point.action == "raise":
+        if point.action in ("raise", "fail"):
             raise _trouble_of(port)
 
-    def note(self, port: str, result: Any, token: str | None) -> None:
-        """Keep the books of jobs that crashed before."""
-        if port == "store.claim" and getattr(result, "crashes", 0) >= SPARED_CRASHES:
-            self.fragile.add(result.token)
-        if token is not None:
-            self.fragile.discard(token)
+    async def _die(self) -> None:
+        if self.is_sparing:
+            # In a thread: a transaction of this process that is under way may need the loop to end.
+            await asyncio.to_thread(_die_unless_fragile)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _die_unless_fragile() -> None:
+    """End this process, unless it holds a job that a third crash would end."""
+    path = os.environ["DSPEX_STORE_URL"].removeprefix(_SQLITE)
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=60)) as connection:
+        # Nothing is claimed between this look and the end: whoever claims needs the lock.
+        connection.execute("BEGIN IMMEDIATE")
+        values = (os.environ["DSPEX_NAMESPACE"], SPARED_CRASHES, f"%-{os.getpid()}-%")
+        [fragile] = connection.execute(_FRAGILE, values).fetchone()
+        if not fragile:
+            os.kill(os.getpid(), signal.SIGKILL)
+        connection.execute("ROLLBACK")
 
 
 def install(failpoints: Failpoints) -> None:
@@ -142,6 +167,9 @@ def installed() -> Failpoints:
     """Wrap the ports as the environment asks and return what was set."""
     points = [Failpoint.parse(part) for part in os.environ.get(VARIABLE, "").split(",") if part.strip()]
     failpoints = Failpoints(points, is_sparing=os.environ.get(SPARE_VARIABLE) != "false")
+    is_readable = os.environ.get("DSPEX_STORE_URL", "").startswith(_SQLITE)
+    if failpoints.is_sparing and not is_readable and any(point.action == "kill" for point in points):
+        raise ValueError("a kill that spares jobs reads the store, and can do so with SQLite only")
     if points:
         install(failpoints)
     if poison := os.environ.get(POISON_VARIABLE):
@@ -170,7 +198,6 @@ def _wrap(call: Callable[..., Awaitable[Any]], *, port: str, failpoints: Failpoi
     async def wrapped(*args: Any, **kwargs: Any) -> Any:
         await failpoints.passed(f"{port}:before", port)
         result = await call(*args, **kwargs)
-        failpoints.note(port, result, kwargs.get("token"))
         await failpoints.passed(f"{port}:after", port)
         return result
 

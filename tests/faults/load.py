@@ -91,7 +91,7 @@ class Load:
         jobs: Number → what is known of it.
         answered: How many jobs have a reply.
         last_reply_at: ``time.monotonic()`` of the newest reply.
-        strays: Replies that belong to no job.
+        strays: Replies that belong to no job, and second ones to a `call` that differ from the first.
     """
 
     def __init__(self, url: str, namespace: str) -> None:
@@ -167,13 +167,13 @@ class Load:
         It does not fail: the oracle says what is missing.
 
         Args:
-            numbers: Which jobs.
+            numbers: Which jobs; those whose books are closed meanwhile are done.
             stall_seconds: Give up when no reply at all came for so long.
         """
         wanted = set(self.jobs if numbers is None else numbers)
         async with self._arrived:
             while True:
-                wanted = {number for number in wanted if not self.jobs[number].replies}
+                wanted = {number for number in wanted if (job := self.jobs.get(number)) and not job.replies}
                 if not wanted:
                     return
                 before = self.answered
@@ -245,8 +245,11 @@ class Load:
             if job is not None:
                 self._note(job, answer)
             elif name in self._others:
-                if not self._others[name].done():
-                    self._others[name].set_result(answer)
+                future = self._others[name]
+                if not future.done():
+                    future.set_result(answer)
+                elif future.cancelled() or future.result() != answer:
+                    self.strays.append(message)
             else:
                 self.strays.append(message)
             self._arrived.notify_all()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
@@ -32,6 +33,43 @@ class Measured:
     def words(self) -> str:
         """Return the figures as one line."""
         return ", ".join(f"{name} {_number(figure)}" for name, figure in self.figures.items())
+
+
+class MissedError(AssertionError):
+    """A goal was missed on the way; what was measured until then is not lost.
+
+    Args:
+        reason: Which promise was broken.
+        figures: Name → number, as far as they are known.
+    """
+
+    def __init__(self, reason: str, *, figures: Mapping[str, Figure]) -> None:
+        super().__init__(reason)
+        self.figures = dict(figures)
+
+
+def missed(error: Exception, *, seconds: float) -> Measured:
+    """Return what is known of a goal whose run ended with an error after so many seconds."""
+    figures = error.figures if isinstance(error, MissedError) else {}
+    text = str(error)
+    is_told = isinstance(error, AssertionError) and text
+    reason = text if is_told else f"{type(error).__name__}{': ' if text else ''}{text} after {seconds:.0f} s"
+    return Measured(figures | {"seconds": seconds}, reason)
+
+
+@contextmanager
+def keeping(figures: Mapping[str, Figure]) -> Iterator[None]:
+    """Keep what was measured so far when the block misses the goal, together with what the error brings along.
+
+    Raises:
+        MissedError: The block raised.
+    """
+    try:
+        yield
+    except Exception as error:
+        rest = missed(error, seconds=0)
+        found = {name: figure for name, figure in rest.figures.items() if name != "seconds"}
+        raise MissedError(rest.reason or "", figures={**figures, **found}) from error
 
 
 class Run(Protocol[Size_contra]):

@@ -14,6 +14,8 @@ import aio_pika
 from tests.faults.jobs import message_id_of
 from tests.faults.ledger import Ledger
 from tests.faults.load import Job, Load
+from tests.faults.measured import MissedError
+from tests.faults.rows import read_rows
 from tests.faults.stage import Stage
 
 _SHOWN = 5
@@ -55,6 +57,19 @@ class Verdict:
     in_flight_at_kills: int = 0
     unexplained_calls: int = 0
 
+    @property
+    def figures(self) -> dict[str, int | float | str]:
+        """What a goal that was missed tells of it."""
+        return {
+            "jobs": self.jobs,
+            "lost": self.lost,
+            "wrong replies": self.wrong,
+            "dead-lettered": self.dead_lettered,
+            "left in queues": self.queued,
+            "LM calls in flight at kills": self.in_flight_at_kills,
+            "extra LM calls": self.extra_calls,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Expected:
@@ -83,12 +98,14 @@ async def judge(stage: Stage, load: Load, *, ledger: Ledger | None = None, expec
         expected: What may be so; by default nothing is dead-lettered and all is right.
 
     Raises:
-        AssertionError: A promise is broken; one line for each, with the first few jobs.
+        MissedError: A promise is broken; one line for each, with the first few jobs, and the verdict's figures.
     """
     expected = expected or Expected()
-    ledger = ledger or Ledger()
+    # The ladder, the work queues, the dead letters: what moves on meanwhile is met again, and slips through nowhere.
+    queued = await peek(stage, stage.queues[::-1])
     dead = await peek(stage, stage.dead_queues)
-    queued = await peek(stage, stage.queues)
+    # Without a ledger somebody else counts the kills.
+    crashed = await _crashed(stage, ledger) if ledger is not None else []
     jobs = load.jobs.values()
     lost = [
         job for job in jobs if job.is_confirmed and not job.replies and not (_id(job) in dead or _id(job) in queued)
@@ -96,7 +113,8 @@ async def judge(stage: Stage, load: Load, *, ledger: Ledger | None = None, expec
     wrong = [job for job in jobs if job.number not in expected.dead_letters and _is_wrong(job)]
     differing = [job for job in jobs if len(job.answers) > 1]
     extra = {number: calls - 1 for number, calls in stage.lm.paid.items() if calls > 1}
-    unexplained = {number: calls - ledger.kills_of(number) for number, calls in extra.items()}
+    kills = ledger or Ledger()
+    unexplained = {number: calls - kills.kills_of(number) for number, calls in extra.items()}
     unexplained = {number: calls for number, calls in unexplained.items() if calls > 0}
     wanted_dead = {message_id_of(number) for number in expected.dead_letters}
     problems = [
@@ -108,10 +126,9 @@ async def judge(stage: Stage, load: Load, *, ledger: Ledger | None = None, expec
         _problem("not dead-lettered, but should be", sorted(wanted_dead - set(dead))),
         _problem("left in a queue", list(queued)) if expected.is_empty else None,
         _problem("with extra LM calls not explained by a kill", list(unexplained)) if expected.is_paid_once else None,
+        _problem("with more crashes counted than kills that met them", crashed),
     ]
-    if found := [problem for problem in problems if problem]:
-        raise AssertionError("\n".join([*found, *_stories(stage, load, ledger, [*unexplained][:_SHOWN])]))
-    return Verdict(
+    verdict = Verdict(
         jobs=len(jobs),
         confirmed=sum(job.is_confirmed for job in jobs),
         replied=sum(job.replies > 0 for job in jobs),
@@ -124,9 +141,19 @@ async def judge(stage: Stage, load: Load, *, ledger: Ledger | None = None, expec
         codes=dict(Counter(job.answers[0].code for job in jobs if job.answers)),
         paid_calls=sum(stage.lm.paid.values()),
         extra_calls=sum(extra.values()),
-        in_flight_at_kills=ledger.in_flight,
+        in_flight_at_kills=kills.in_flight,
         unexplained_calls=sum(unexplained.values()),
     )
+    if found := [problem for problem in problems if problem]:
+        stories = _stories(stage, load, kills, [*unexplained][:_SHOWN])
+        raise MissedError("\n".join([*found, *stories]), figures=verdict.figures)
+    return verdict
+
+
+async def _crashed(stage: Stage, ledger: Ledger) -> list[int]:
+    """Return the jobs whose rows count more crashes than there were kills: a living worker was taken for dead."""
+    rows = await read_rows(stage.store_url, stage.namespace)
+    return [row.number for row in rows if row.number is not None and row.crashes > ledger.crashes_of(row.number)]
 
 
 async def peek(stage: Stage, queues: list[str]) -> Counter[str]:

@@ -17,6 +17,8 @@ import aio_pika
 from tests.faults.lm_stub import LMStub
 from tests.faults.oracle import depths
 from tests.faults.stage import Stage
+from tests.faults.workers import Life
+from tests.support.caller import Caller
 
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -65,6 +67,17 @@ async def emptied(stage: Stage) -> None:
     """Wait until nothing is left on the ladder and in the work queues; what a worker has in hand does not show."""
     for _ in range(2):
         await until(lambda: _is_empty(stage))
+
+
+async def ended_well(stage: Stage, life: Life, caller: Caller) -> None:
+    """Wait until nothing is left to do, end the worker, and see that no reply came beyond those that were taken."""
+    await emptied(stage)
+    assert await life.stop() == 0
+    left = await depths(stage, [*stage.queues[::-1], *stage.dead_queues])
+    assert not any(left.values()), left
+    # The broker answers on the connection that the replies come by: what it had sent before is here.
+    await caller.depth("control")
+    assert caller.unread == []
 
 
 async def _is_empty(stage: Stage) -> bool:

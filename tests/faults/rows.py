@@ -29,6 +29,12 @@ class Row:
     crashes: int
     outcome: str | None
 
+    @property
+    def number(self) -> int | None:
+        """The job's number; None for a row that is of no job of the load."""
+        name = self.job_key.removeprefix("m")
+        return int(name) if name.isdecimal() else None
+
     def is_held_by(self, pid: int) -> bool:
         """Whether this process runs the job."""
         return self.state == "running" and f"-{pid}-" in self.owner

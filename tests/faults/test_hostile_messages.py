@@ -15,7 +15,7 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from tests.faults.jobs import SIGNATURE, label_of, text_of
 from tests.faults.oracle import depths
-from tests.faults.rooms import room
+from tests.faults.rooms import ended_well, room
 from tests.faults.stage import Stage
 from tests.faults.workers import Life
 from tests.integration.amqp.raw import publish
@@ -137,10 +137,12 @@ async def bench(stage: Stage) -> AsyncIterator[Bench]:
     await lm.stop()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def caller(bench: Bench) -> AsyncIterator[Caller]:
+    """One for all, so that a second reply is seen however late it comes."""
     async with Caller(bench.stage.node.url, bench.stage.namespace) as caller:
         yield caller
+        await ended_well(bench.stage, bench.life, caller)
 
 
 @pytest.mark.parametrize("name", MESSAGES)

@@ -17,8 +17,9 @@ from aiohttp.abc import AbstractStreamWriter
 
 from tests.faults.jobs import SIGNATURE
 from tests.faults.oracle import depths
-from tests.faults.rooms import room
+from tests.faults.rooms import ended_well, room
 from tests.faults.stage import Stage
+from tests.faults.workers import Life
 from tests.support.caller import Caller
 from tests.support.lm_stub import Behaviour, LMStub, completion, failing, saying
 
@@ -132,6 +133,7 @@ class Bench:
 
     stage: Stage
     lm: LMStub
+    life: Life
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
@@ -140,15 +142,16 @@ async def bench(stage: Stage) -> AsyncIterator[Bench]:
     await lm.start()
     settings = {"max_attempts": "1", "max_repairs": "0", "lm_timeout_seconds": f"{_TIMEOUT_SECONDS}"}
     async with room(stage, lm_api_base=lm.url, **settings) as own:
-        await own.workers.start()
-        yield Bench(own, lm)
+        yield Bench(own, lm, await own.workers.start())
     await lm.stop()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def caller(bench: Bench) -> AsyncIterator[Caller]:
+    """One for all, so that a second reply is seen however late it comes."""
     async with Caller(bench.stage.node.url, bench.stage.namespace) as caller:
         yield caller
+        await ended_well(bench.stage, bench.life, caller)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -8,12 +8,16 @@ import itertools
 import json
 import os
 import random
+import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
+
+import aiohttp
+from child_processes import free_port
 
 from tests.support.processes import COMMAND
 
@@ -31,12 +35,14 @@ class Life:
 
     Attributes:
         pid: Its process id; part of the owner of its rows in the store.
+        port: Of its metrics; 0 where it shows none.
         key: The API key it calls the LM with; names it in the stub's books.
         log: File with its log, JSON lines.
     """
 
-    def __init__(self, pid: int, *, key: str, log: Path, ended: asyncio.Future[int]) -> None:
+    def __init__(self, pid: int, *, key: str, log: Path, ended: asyncio.Future[int], port: int = 0) -> None:
         self.pid = pid
+        self.port = port
         self.key = key
         self.log = log
         self._ended = ended
@@ -55,6 +61,12 @@ class Life:
         if not self.is_over:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid, number)
+
+    async def freeze(self) -> None:
+        """Stop every thread of it (SIGSTOP) and return when they stand still; SIGCONT lets it go on."""
+        self.send(signal.SIGSTOP)
+        while not self.is_over and not _stands_still(self.pid):  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(_POLL_SECONDS / 10)
 
     async def kill(self) -> None:
         """End it with -9 and wait for it."""
@@ -79,6 +91,12 @@ class Life:
             if asyncio.get_running_loop().time() > end:
                 raise AssertionError(f"A worker did not log {word!r} in time: {self.text()[-2_000:]}")
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def metric(self, name: str) -> float:
+        """Return a metric, summed over its labels."""
+        async with aiohttp.ClientSession() as session, session.get(f"http://127.0.0.1:{self.port}/metrics") as response:
+            text = await response.text()
+        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if re.match(rf"{name}[{{ ]", line))
 
     def text(self) -> str:
         """Return its log so far."""
@@ -163,6 +181,7 @@ class Workers:
 
     Attributes:
         lives: Every process started so far.
+        has_metrics: Whether each worker from now on shows its metrics at a port of its own.
     """
 
     def __init__(self, folder: Path, *, environment: Mapping[str, str], nursery: Nursery | None) -> None:
@@ -171,6 +190,7 @@ class Workers:
         self._nursery = nursery
         self._numbers = itertools.count()
         self.lives: list[Life] = []
+        self.has_metrics = False
 
     async def start(self, *, until: str | None = READY, failpoint: str = "", **settings: str) -> Life:
         """Start a worker and wait for a word in its log.
@@ -183,10 +203,11 @@ class Workers:
         number = next(self._numbers)
         key = f"sk-{number}"
         environment = self._environment | {f"DSPEX_{name.upper()}": text for name, text in settings.items()}
-        environment |= {"DSPEX_LM_API_KEY": key, "DSPEX_TEST_FAILPOINT": failpoint}
+        port = free_port() if self.has_metrics else 0
+        environment |= {"DSPEX_LM_API_KEY": key, "DSPEX_TEST_FAILPOINT": failpoint, "DSPEX_HTTP_PORT": str(port)}
         log = self._folder / f"worker-{number}.log"
         pid, ended = await self._spawn(environment, log=log, is_wrapped=bool(failpoint))
-        life = Life(pid, key=key, log=log, ended=ended)
+        life = Life(pid, key=key, log=log, ended=ended, port=port)
         self.lives.append(life)
         if until is not None:
             await life.logged(until)
@@ -318,6 +339,15 @@ async def crew(workers: Workers, size: int, *, failpoint: Callable[[], str] = st
         yield made
     finally:
         await made.stop()
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether no thread of a process runs any more; one that is writing to the disk is not yet stopped."""
+    try:
+        stats = [(task / "stat").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return not Path(f"/proc/{pid}").exists()
+    return all(stat.rpartition(")")[2].split()[0] in "TtZX" for stat in stats)
 
 
 def pick(rng: random.Random, lives: list[Life]) -> Life | None:

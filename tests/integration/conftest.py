@@ -61,6 +61,7 @@ def start_worker(environment: dict[str, str]) -> StartWorker:
         given = {f"DSPEX_{name.upper()}": text for name, text in changes.items()}
         settings: Settings = load(environment | given)
         async with running(settings, worker_id="worker-1") as consumer:
+            await consumer.begun()
             yield consumer
             await consumer.drain(settings.drain)
 

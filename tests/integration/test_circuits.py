@@ -90,6 +90,7 @@ def failed(bodies: list[dict[str, Any]]) -> list[dict[str, Any]]:
 async def worker(environment: dict[str, str], name: str, **changes: str) -> AsyncIterator[Consumer]:
     settings = load(environment | {f"DSPEX_{key.upper()}": text for key, text in changes.items()})
     async with running(settings, worker_id=name) as consumer:
+        await consumer.begun()
         yield consumer
         await consumer.drain(settings.drain)
 

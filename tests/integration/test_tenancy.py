@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Iterator
@@ -9,11 +10,14 @@ from typing import Any
 
 import aio_pika.exceptions
 import pytest
+from aio_pika.abc import AbstractConnection
 from rabbit_node import RabbitNode
 
 from tests.integration.conftest import StartWorker
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing
+from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.topology import measure
 
 DEFINITION = {
     "inputs": [{"name": "text", "type": "string"}],
@@ -168,6 +172,36 @@ async def test_nobody_speaks_for_another_tenant(start_tenancy: StartWorker, tena
             await b.publish("execute", NAMED, user_id="a")
 
     assert [code_of(reply) for reply in replies] == ["program_not_found", "not_permitted"]
+
+
+async def test_a_tenant_sends_no_reply_to_anothers_durable_queue(
+    start_tenancy: StartWorker, tenants: tuple[Tenant, Tenant], lm_stub: LMStub, node: RabbitNode, namespace: str
+) -> None:
+    """What is there at the end is the owner's own reply; another's job ends as a dead letter, and costs no LM call."""
+    a, b = tenants
+    queue = f"{namespace}.reply.a"
+    connection = await connect(node.url, name="test")
+    async with scratch_channel(connection) as channel, start_tenancy():
+        await channel.queue_declare(queue, durable=True)
+        await b.publish("execute", ONE_OFF, message_id="theirs", reply_to=queue)
+        letter = await a.caller.dead_letter("execute")
+        calls = lm_stub.calls
+        await a.publish("execute", ONE_OFF, message_id="own", correlation_id="own", reply_to=queue)
+        await reach(connection, queue, 1)
+        reply = await channel.basic_get(queue)
+        depth = await measure(connection, queue)
+        await channel.queue_delete(queue)
+    await connection.close()
+
+    assert (letter.headers["x-dspex-code"], letter.message_id, calls) == ("reply_to_not_allowed", "theirs", 0)
+    assert (reply.header.properties.correlation_id, depth) == ("own", (0, 0))
+
+
+async def reach(connection: AbstractConnection, queue: str, count: int) -> None:
+    """Wait until so many messages are in a queue."""
+    async with asyncio.timeout(20):
+        while await measure(connection, queue) != (count, 0):  # noqa: ASYNC110 - the broker tells nobody
+            await asyncio.sleep(0.02)
 
 
 async def test_a_tenant_sends_no_reply_to_anothers_queue_and_sets_no_flag(

@@ -59,6 +59,11 @@ class Caller:
         """Return how many replies of a job have come and were not taken."""
         return len(self._replies.get(correlation_id, []))
 
+    @property
+    def unread(self) -> list[str | None]:
+        """The correlation ids of the replies that have come and were not taken, once for each."""
+        return [correlation_id for correlation_id, replies in self._replies.items() for _ in replies]
+
     async def call(self, lane: str, body: Any, **properties: Any) -> dict[str, Any]:
         """Publish a job and return its reply's body."""
         correlation_id = await self.publish(lane, body, **properties)

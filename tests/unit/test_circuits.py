@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from worker.circuits import FAILURES_TO_OPEN, LONGEST_PAUSE_SECONDS, Circuit, Circuits
+from worker.circuits import FAILURES_TO_OPEN, LONGEST_PAUSE_SECONDS, LONGEST_TURN_SECONDS, Circuit, Circuits
 from worker.errors import (
     ContextWindowExceededError,
     LMAuthError,
@@ -75,6 +75,15 @@ def circuit(circuits: Circuits) -> Circuit:
 def fail(circuit: Circuit, error: WorkerError, *, times: int = 1) -> None:
     for _ in range(times):
         circuit.failed(error, epoch=circuit.epoch, is_proof=isinstance(error, LMAuthError))
+
+
+async def all_open(circuits: Circuits) -> bool:
+    try:
+        async with asyncio.timeout(0):
+            await circuits.wait_all_open()
+    except TimeoutError:
+        return False
+    return True
 
 
 def trip(circuit: Circuit) -> None:
@@ -272,6 +281,44 @@ async def test_a_job_that_waits_for_its_turn_runs_if_the_lm_is_back(
     await waiting
 
 
+async def test_nobody_waits_long_for_a_turn(circuits: Circuits, circuit: Circuit, lm: FakeLM) -> None:
+    """A thousand jobs in hand would wait for 50 seconds, which no clock of theirs bounds and no drain ends."""
+    lm.trouble = LMAuthError("no key")
+    trip(circuit)
+    await lm.asleep()
+    jobs = [asyncio.create_task(circuits.admit("default")) for _ in range(200)]
+    for _ in jobs[1:]:
+        await lm.asleep()
+    for _ in range(len(jobs)):
+        lm.wake()
+    ended = await asyncio.gather(*jobs, return_exceptions=True)
+
+    assert {type(error) for error in ended} == {LMAuthError}
+    assert max(lm.pauses[1:]) == pytest.approx(LONGEST_TURN_SECONDS)
+
+
+async def test_a_job_that_is_cancelled_gives_its_turn_back(circuits: Circuits, circuit: Circuit, lm: FakeLM) -> None:
+    """Those after it wait no longer than they must."""
+    lm.trouble = LMAuthError("no key")
+    trip(circuit)
+    await lm.asleep()
+    with pytest.raises(LMAuthError):
+        await circuits.admit("default")
+    waiting = [asyncio.create_task(circuits.admit("default")) for _ in range(20)]
+    for _ in waiting:
+        await lm.asleep()
+    for job in waiting:
+        job.cancel()
+    await asyncio.wait(waiting)
+    last = asyncio.create_task(circuits.admit("default"))
+    await lm.asleep()
+    pause = lm.pauses[-1]
+    last.cancel()
+    await asyncio.wait({last})
+
+    assert pause < 0.1
+
+
 async def test_jobs_of_another_lm_do_not_wait(circuits: Circuits, circuit: Circuit) -> None:
     """Each alias has a circuit of its own."""
     trip(circuit)
@@ -285,32 +332,31 @@ async def test_jobs_of_another_lm_do_not_wait(circuits: Circuits, circuit: Circu
 async def test_all_are_open_once_the_last_one_is(circuits: Circuits) -> None:
     """And no longer, once one is closed."""
     trip(circuits.of("default"))
-    seen = [circuits.all_open]
+    seen = [await all_open(circuits)]
     trip(circuits.of("other"))
-    await circuits.wait_all_open()
-    seen.append(circuits.all_open)
+    seen.append(await all_open(circuits))
     circuits.of("default").close()
     await circuits.wait_any_closed()
 
-    assert [*seen, circuits.all_open] == [False, True, False]
+    assert [*seen, await all_open(circuits)] == [False, True, False]
 
 
 async def test_the_offline_alias_counts_once_it_was_used(lm: FakeLM) -> None:
     """Nobody's default must not keep the queue busy; one that answers jobs must go on to do so."""
     circuits = Circuits(["real"], probe=lm.probe, sleep=lm.sleep)
     trip(circuits.of("real"))
-    before = circuits.all_open
+    before = await all_open(circuits)
     await circuits.admit("default")
     await circuits.aclose()
 
-    assert (before, circuits.all_open) == (True, False)
+    assert (before, await all_open(circuits)) == (True, False)
 
 
 async def test_without_a_real_lm_nothing_is_down(lm: FakeLM) -> None:
     """The offline demo."""
     circuits = Circuits([], probe=lm.probe)
 
-    assert not circuits.all_open
+    assert not await all_open(circuits)
     await circuits.wait_any_closed()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -432,17 +433,20 @@ async def test_gemini_is_available_where_an_alias_is_gemini(tmp_path: Path) -> N
         assert result(await hand.call("ping"))["gemini_available"]
 
 
-async def test_run_counts_survive_a_store_that_is_down(hand: LeftHand, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [StoreUnavailableError, asyncio.CancelledError, RuntimeError])
+async def test_run_counts_survive_a_write_that_fails(
+    hand: LeftHand, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
     """They are written with the next flush."""
     await hand.create(SENTIMENT, id="p")
     await hand.call("execute_program", {"program_id": "p", "inputs": {"text": "x"}})
 
-    async def down(counts: object) -> None:
-        raise StoreUnavailableError("down")
+    async def fail(counts: object) -> None:
+        raise error("down")
 
     with monkeypatch.context() as broken:
-        broken.setattr(hand.store, "add_executions", down)
-        with pytest.raises(StoreUnavailableError):
+        broken.setattr(hand.store, "add_executions", fail)
+        with pytest.raises(error):
             await hand.commands.flush_runs()
 
     assert result(await hand.call("get_program_info", {"program_id": "p"}))["execution_count"] == 1

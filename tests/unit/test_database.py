@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Connection, text
+from sqlalchemy.exc import IntegrityError
 
 from worker.store import StoreUnavailableError
 from worker.store.database import Database, connect
@@ -83,3 +84,12 @@ async def test_a_write_after_the_close_is_told_so(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnavailableError, match="closed"):
         await database.write(lambda connection: None)
+
+
+async def test_an_error_of_a_statement_tells_no_values(database: Database) -> None:
+    """They are ids and replies, and an error's text may reach the log."""
+    await database.write(insert(7_777))
+    with pytest.raises(IntegrityError) as raised:
+        await database.write(insert(7_777))
+
+    assert "7777" not in str(raised.value)

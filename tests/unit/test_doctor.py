@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from aiohttp import web
 
 import worker.doctor
+import worker.doctor.broker
 from worker.amqp.differences import read_difference
+from worker.amqp.errors import ConnectionLostError
 from worker.amqp.topology import Topology
-from worker.doctor import Check, Verdict, has_errors
+from worker.doctor import Check, Options, Verdict, has_errors
 from worker.doctor.check import bounded, error, ok, skipped, warning
 from worker.doctor.comparison import Finding, State
 from worker.doctor.lm import check_aliases
@@ -173,6 +176,46 @@ async def test_the_management_api_is_asked_with_the_login_of_its_url():
     assert [check.verdict for check in checks] == [Verdict.OK, Verdict.WARNING, Verdict.OK]
     assert [check.name for check in gone] == ["management"]
     assert "secret" not in gone[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("operator:secret@127.0.0.1:15672", "The URL does not begin with http:// or https://"),
+        ("ftp://operator:secret@127.0.0.1/", "The URL does not begin with http:// or https://"),
+        ("http://operator:secret@127.0.0.1:port/", "No answer that can be used: "),
+        ("http://operator:secret/x@127.0.0.1/", "No answer that can be used: "),
+        ("http://operator:secret@[::1/", "No answer that can be used: "),
+    ],
+)
+async def test_a_management_url_that_cannot_be_used_is_not_repeated(url, expected):
+    """It holds a password."""
+    (check,) = await check_management(settings(), TOPOLOGY, url=url)
+
+    assert (check.verdict, check.sentence.startswith(expected)) == (Verdict.ERROR, True)
+    assert "secret" not in f"{check.sentence} {check.mend}"
+
+
+async def test_a_broker_that_goes_in_the_middle_is_a_finding(monkeypatch):
+    """The other sides are told all the same."""
+
+    @contextlib.asynccontextmanager
+    async def connected(_: Settings) -> AsyncIterator[None]:
+        yield
+
+    def lose(*_: object) -> list[Check]:
+        raise ConnectionLostError("The connection was closed")
+
+    monkeypatch.setattr(worker.doctor.broker, "connected", connected)
+    monkeypatch.setattr(worker.doctor.broker, "check_connection", lose)
+    checks = {
+        check.name: check
+        for check in await worker.doctor.examine(settings(store_url="sqlite:///nowhere/x.db"), Options())
+    }
+
+    assert (checks["broker"].verdict, checks["topology"].verdict) == (Verdict.ERROR, Verdict.SKIPPED)
+    assert "The connection was closed" in checks["broker"].sentence
+    assert "store" in checks
 
 
 def test_lanes_without_consumers_are_told_by_what_waits():

@@ -299,6 +299,19 @@ async def test_the_time_of_the_first_delivery_is_kept_over_copies(bench: Bench) 
     assert second.first_delivered_ms == first.first_delivered_ms
 
 
+async def test_the_clocks_begin_before_the_first_run_not_after_it(bench: Bench) -> None:
+    """Age and ``expiration`` count from the delivery, and a run may last for minutes."""
+    began_ms = bench.clock.now_ms
+
+    async def slow(one: Job, standing: Standing) -> StoredOutcome:
+        bench.clock.now_ms += 290_000
+        return await bench.failing(LMTimeoutError("slow"))(one, standing)
+
+    trail = again(await bench.inbox.once(job(), slow))
+
+    assert trail.first_delivered_ms == pytest.approx(began_ms, abs=60_000)
+
+
 async def test_a_job_without_a_row_counts_its_attempts_in_the_message(bench: Bench) -> None:
     """There is nowhere else."""
     bare: dict[str, Any] = {"correlation_id": None}
@@ -385,6 +398,18 @@ async def test_a_refusal_in_the_middle_of_a_run_that_cost_is_kept(bench: Bench) 
     assert await bench.store.get_result("job-1") is not None
 
 
+async def test_a_kept_refusal_is_a_dead_letter_until_somebody_heard_of_it(bench: Bench) -> None:
+    """The worker may die between the reply and the ack: then the next delivery is settled as the first would have been."""
+    first = await bench.inbox.once(job(), bench.failing(InvalidInputsError("late"), calls=1))
+    second = await bench.inbox.once(job(), bench.succeeding())
+    assert second.on_settled is not None
+    await second.on_settled()
+    third = await bench.inbox.once(job(), bench.succeeding())
+
+    assert isinstance(first.settlement, AckIfReplied)
+    assert (second.settlement, third.settlement) == (first.settlement, Ack())
+
+
 async def test_an_expired_job_is_never_started(bench: Bench) -> None:
     """Nor is its row kept."""
     headers = {"x-dspex-deadline": bench.clock.now_ms - 1}
@@ -452,7 +477,7 @@ async def test_a_replay_never_runs_a_success_again(bench: Bench) -> None:
     replayed = await bench.inbox.once(job(trail=Trail(generation=1)), bench.succeeding())
 
     assert bench.runs == 1
-    assert (body_of(replayed), replayed.settlement) == (body_of(first), Ack())
+    assert (replayed.reply, replayed.settlement) == (first.reply, Ack())
 
 
 async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -> None:
@@ -462,7 +487,7 @@ async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -
     straggler = await bench.inbox.once(job(), bench.succeeding())
 
     assert bench.runs == 2
-    assert (body_of(straggler), straggler.settlement) == (body_of(replayed), Ack())
+    assert (straggler.reply, straggler.settlement) == (replayed.reply, Ack())
 
 
 # Cancels and flags
@@ -539,11 +564,13 @@ async def test_a_job_on_the_ladder_is_cancelled_when_it_comes_back(bench: Bench)
 
 
 async def test_what_a_job_has_cost_stays_counted_when_its_caller_goes(bench: Bench) -> None:
-    """Nothing is stored as its result; its row waits, as that of a cancelled job does."""
+    """Nobody is answered, ``get_result`` tells how it ended, and another delivery goes on from there."""
     await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=3))
-    with pytest.raises(CallerGoneError):
-        await bench.inbox.once(job(), bench.failing(CallerGoneError("gone"), calls=0))
+    outcome = await bench.inbox.once(job(), bench.failing(CallerGoneError("gone"), calls=0))
+    kept = await bench.store.get_result("job-1")
 
+    assert kept is not None
+    assert (outcome.reply, outcome.settlement, outcome.code, kept.code) == (None, Ack(), "caller_gone", "caller_gone")
     claim = await bench.store.claim(Ticket("job-1", job().body_hash))
     assert (claim.verdict, claim.lm_calls, claim.attempts) == (Verdict.MINE, 3, 1)
 
@@ -651,6 +678,55 @@ async def test_a_run_that_the_drain_cut_off_gives_its_claim_back(bench: Bench, t
 
     assert (outcome.code, other.standings[0].attempts) == ("ok", 0)
     assert other.standings[0].meter.calls_before == 1
+
+
+@pytest.mark.parametrize("calls", [0, 1], ids=["a hop", "an attempt"])
+async def test_a_drain_that_ends_while_a_row_is_put_back_loses_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, calls: int
+) -> None:
+    """The attempt was paid for, and its worker did not crash."""
+    writing, go_on = asyncio.Event(), asyncio.Event()
+    release = bench.store.release
+
+    async def held(*args: Any, **kwargs: Any) -> None:
+        writing.set()
+        await go_on.wait()
+        await release(*args, **kwargs)
+
+    monkeypatch.setattr(bench.store, "release", held)
+    running = asyncio.create_task(bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=calls)))
+    await writing.wait()
+    running.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    async with open_store(tmp_path, worker_id="worker-2") as other:
+        claim = await other.claim(Ticket("job-1", job().body_hash))
+
+    assert (claim.verdict, claim.attempts, claim.lm_calls, claim.crashes) == (Verdict.MINE, calls, calls, 0)
+
+
+async def test_a_drain_that_ends_while_a_row_is_forgotten_leaves_none(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A refusal that cost nothing is no crash."""
+    writing, go_on = asyncio.Event(), asyncio.Event()
+    forget = bench.store.forget
+
+    async def held(*args: Any, **kwargs: Any) -> None:
+        writing.set()
+        await go_on.wait()
+        await forget(*args, **kwargs)
+
+    monkeypatch.setattr(bench.store, "forget", held)
+    running = asyncio.create_task(bench.inbox.once(job(), bench.failing(InvalidInputsError("no"), calls=0)))
+    await writing.wait()
+    running.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert await bench.store.get_state("job-1") is None
 
 
 class _Unsteady:

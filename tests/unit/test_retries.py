@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.left_hand import make_settings
 from worker.errors import LMAuthError, LMRateLimitedError, LMUnavailableError, TransientLMError
-from worker.retries import Retries
+from worker.retries import Retries, hop
 
 LADDER = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
 LONG_MS = 7_200_000
@@ -71,6 +71,12 @@ def test_a_job_whose_time_ends_before_the_step_ends_now(left_ms: int, expected: 
 def test_a_job_has_until_its_age_or_its_deadline(deadline_ms: int | None, expected: int) -> None:
     """Whichever comes first."""
     assert RULES.left_ms(now_ms=1_500, first_delivered_ms=1_000, deadline_ms=deadline_ms) == expected
+
+
+@pytest.mark.parametrize(("hops", "expected"), [(0, 1_000), (1, 5_000), (2, 30_000), (9, 30_000)])
+def test_what_waits_for_others_takes_short_steps(hops: int, expected: int) -> None:
+    """The longest of them is soon over, too."""
+    assert hop(LADDER, hops) == expected
 
 
 # The circuit is open

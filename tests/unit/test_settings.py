@@ -10,6 +10,7 @@ import pytest
 from yarl import URL
 
 from tests.support.left_hand import make_settings
+from worker.client import Client
 from worker.settings import Settings, SettingsError, load
 
 
@@ -332,13 +333,67 @@ def test_the_broker_url_carries_the_tls_files(tmp_path: Path) -> None:
         ({"amqp_ca_file": "/nowhere/ca.pem"}, "DSPEX_AMQP_CA_FILE: there is no file /nowhere/ca.pem"),
         ({"amqp_cert_file": __file__}, "DSPEX_AMQP_CERT_FILE and DSPEX_AMQP_KEY_FILE go together"),
         ({"amqp_ca_file": __file__, "amqp_url": "amqp://u:p@h/"}, "need an amqps:// DSPEX_AMQP_URL"),
-        ({"amqp_url": "amqps://u:p@h/?no_verify_ssl=1"}, "`no_verify_ssl` is refused"),
     ],
 )
 def test_tls_that_would_not_protect_is_refused(given: dict[str, str], words: str) -> None:
-    """A file that is not there, half a pair, files without TLS, TLS without a look at the certificate."""
+    """A file that is not there, half a pair, files without TLS."""
     with pytest.raises(SettingsError, match=re.escape(words)):
         make_settings(**{"amqp_url": "amqps://u:p@h/", **given})
+
+
+UNVERIFIED = pytest.mark.parametrize(
+    "query",
+    [
+        "no_verify_ssl=1",
+        "no_verify_ssl=0",
+        "no_verify_ssl=",
+        "no_verify_ssl",
+        "heartbeat=3&NO_VERIFY_SSL=x",
+        "no%5fverify-ssl=1",
+        "no_verify_ssl=0&no_verify_ssl=1",
+    ],
+)
+
+
+@UNVERIFIED
+def test_the_certificate_is_always_verified(query: str) -> None:
+    """Whatever the parameter's value and spelling: an empty one was taken for a yes."""
+    with pytest.raises(SettingsError, match="DSPEX_AMQP_URL: `no_verify_ssl` is refused"):
+        make_settings(amqp_url=f"amqps://u:p@h/?{query}")
+
+
+@UNVERIFIED
+def test_the_client_verifies_the_certificate_too(query: str) -> None:
+    """It reads no settings."""
+    with pytest.raises(ValueError, match="`no_verify_ssl` is refused"):
+        Client(f"amqps://u:p@h/?{query}")
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("store_url", "postgresql://u:sk-secret@h:notaport/db"),
+        ("store_url", "postgresql+asyncpg://u:sk-secret@[::1]:99999/db"),
+        ("amqp_url", "amqp://u:sk-secret@h:notaport/"),
+        ("amqp_url", "amqp://u:sk-secret/x@h/"),
+        ("amqp_url", "amqp://u:sk-secret@[::1/"),
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_at_the_start(name: str, url: str) -> None:
+    """Not at the first connect, with a traceback; and without a part of it."""
+    with pytest.raises(SettingsError, match=rf"^DSPEX_{name.upper()}: cannot be read: its port is a number") as refused:
+        make_settings(**{name: url})
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://u:a/b?c#d:e@h:5432/db", "postgres://h/db", "postgresql:///db?host=/run/pg", "sqlite:///a:b@c:d.db"],
+)
+def test_a_store_that_the_driver_understands_is_taken(url: str) -> None:
+    """Passwords of a store may hold any sign but one."""
+    assert make_settings(store_url=url).resolved_store_url == url
 
 
 @pytest.mark.parametrize(

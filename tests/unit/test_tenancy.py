@@ -66,6 +66,24 @@ async def test_a_job_without_a_user_is_refused(hand: LeftHand) -> None:
     assert "user_id" in reply_of(outcome)["error"]
 
 
+async def test_who_does_not_say_who_he_is_sends_no_error_to_a_tenant(hand: LeftHand) -> None:
+    """The refusal would be a reply, too."""
+    outcome = await hand.handle({"command": "ping"}, lane="control", user_id=None, reply_to="dspex.reply.a")
+
+    assert (outcome.reply, outcome.code) == (None, "reply_to_not_allowed")
+
+
+async def test_a_copy_is_held_to_its_own_tenants_queues(hand: LeftHand) -> None:
+    """A replay or a retry goes nowhere where its job may not."""
+    trail = Trail(generation=1, tenant="a")
+    outcomes = [
+        await hand.handle({"command": "ping"}, lane="control", user_id="a", trail=trail, reply_to=reply_to)
+        for reply_to in ("dspex.reply.b", "dspex.reply.a")
+    ]
+
+    assert [outcome.code for outcome in outcomes] == ["reply_to_not_allowed", "ok"]
+
+
 async def test_the_user_does_not_matter_where_tenancy_is_off(tmp_path: Path) -> None:
     """One trust domain."""
     async with open_left_hand(tmp_path, make_settings()) as hand:
@@ -92,6 +110,24 @@ async def test_a_program_is_its_tenants_own(hand: LeftHand) -> None:
     assert [one["result"]["total_count"] for one in listed] == [1, 0]
     assert [one["result"]["programs_count"] for one in stats] == [1, 0]
     assert code_of(await execute(hand, "a")) == "ok"
+
+
+async def test_the_figures_of_the_worker_are_the_operators(hand: LeftHand) -> None:
+    """They tell of all tenants' jobs and of the models; a tenant sees its own programs."""
+    await create(hand, "a")
+    await execute(hand, "a")
+    figures = {user: (await call(hand, user, "get_stats"))["result"] for user in ("a", "operator")}
+
+    assert set(figures["operator"]) - set(figures["a"]) == {
+        "command_count",
+        "error_count",
+        "memory_usage",
+        "in_flight",
+        "cache",
+        "lms",
+        "circuits",
+    }
+    assert set(figures["a"]["adoption"]) == {"programs"}
 
 
 async def test_a_job_without_ids_finds_its_tenants_program(hand: LeftHand) -> None:
@@ -183,7 +219,7 @@ async def test_only_the_operator_sets_flags(hand: LeftHand, user: str, code: str
     assert (read["result"]["flags"]["dynamic_signatures"] == "off") is (code == "ok")
 
 
-@pytest.mark.parametrize("reply_to", ["orders", "b-replies", "dspex.execute", "dspex.execute.dead"])
+@pytest.mark.parametrize("reply_to", ["orders", "b-replies", "dspex.execute", "dspex.reply.b", "dspex.reply.b.1"])
 async def test_a_reply_cannot_be_sent_to_another_tenants_queue(hand: LeftHand, reply_to: str) -> None:
     """Only to queues that nobody can guess, or that are made for replies."""
     outcome = await hand.handle({"command": "ping"}, lane="control", user_id="a", reply_to=reply_to)

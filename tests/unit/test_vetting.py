@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from worker.blueprints import Blueprints
+from worker.blueprints import Blueprints, program_fingerprint
 from worker.errors import (
     DynamicSignaturesOffError,
+    InternalError,
     InvalidInputsError,
     InvalidJSONError,
     InvalidRequestError,
     NotPermittedError,
+    ProgramExistsError,
+    ProgramNotFoundError,
     ReplyToNotAllowedError,
     UnknownCommandError,
     UnknownTypeError,
@@ -31,8 +35,10 @@ class FakeShelf:
     """One program ``sentiment`` of one tenant, and flags."""
 
     def __init__(self, settings: Settings, *, tenant: str = "", **flags: str) -> None:
-        blueprint = Blueprints(settings).draw(CreateArgs(signature=SENTIMENT, fallback="never"))
-        self.record = ProgramRecord("sentiment", "r1", 1, "f", blueprint.to_text(), 0, 0, None)
+        args = CreateArgs(signature=SENTIMENT, fallback="never")
+        blueprint = Blueprints(settings).draw(args)
+        fingerprint = program_fingerprint(blueprint, args)
+        self.record = ProgramRecord("sentiment", "r1", 1, fingerprint, blueprint.to_text(), 0, 0, None)
         self.tenant = tenant
         self.flags = flags
         self.reads = 0
@@ -92,18 +98,73 @@ async def test_a_job_that_would_fail_at_once_is_refused_with_its_own_code(
         await vetting.check(delivery)
 
 
-@pytest.mark.parametrize("command", ["ping", "delete_program"])
-async def test_other_commands_pass_when_they_are_known(vetting: Vetting, command: str) -> None:
-    """What they would find is not asked."""
-    assert await vetting.check(job(body=json.dumps({"command": command}).encode(), lane="control")) is True
+def control(command: str, **args: Any) -> Delivery:
+    return job(body=json.dumps({"command": command, "args": args}).encode(), lane="control")
 
 
-async def test_a_program_that_is_not_known_leaves_its_inputs_unchecked(vetting: Vetting, settings: Settings) -> None:
-    """The store that is read here may be another one than the workers'."""
-    found = await vetting.check(job({"program_id": "other", "inputs": {}}))
-    without = await Vetting(settings, shelf=None).check(job())
+@pytest.mark.parametrize(
+    "delivery",
+    [
+        control("ping"),
+        control("delete_program", program_id="sentiment"),
+        control("describe", program_id="sentiment"),
+        control("cancel", message_id="m1"),
+        control("list_programs", limit=1),
+        control("set_flag", name="dynamic_signatures", value="off"),
+        control("configure_lm", model="default"),
+        control("create_program", id="sentiment", signature=SENTIMENT, fallback="never"),
+        control("create_program", id="sentiment", signature=SENTIMENT, replace=True),
+        control("create_program", signature=SENTIMENT),
+    ],
+)
+async def test_other_commands_pass_when_they_would_succeed(vetting: Vetting, delivery: Delivery) -> None:
+    """A create too, where the same program is there already, or none."""
+    assert await vetting.check(delivery) is True
 
-    assert (found, without) == (False, False)
+
+@pytest.mark.parametrize(
+    ("delivery", "error"),
+    [
+        (job({"program_id": "other", "inputs": {}}), ProgramNotFoundError),
+        (control("delete_program"), InvalidRequestError),
+        (control("delete_program", program_id="other"), ProgramNotFoundError),
+        (control("get_program_info", program_id="other"), ProgramNotFoundError),
+        (control("describe", program_id=7), InvalidRequestError),
+        (control("cancel"), InvalidRequestError),
+        (control("get_result", message_id=""), InvalidRequestError),
+        (control("list_programs", limit=0), InvalidRequestError),
+        (control("set_flag", name="nonsense", value="on"), InvalidRequestError),
+        (control("set_flag", name="dynamic_signatures", value="maybe"), InvalidRequestError),
+        (control("cleanup"), NotPermittedError),
+        (control("configure_lm", model="unknown"), NotPermittedError),
+        (control("shutdown"), NotPermittedError),
+        (control("create_program", id="sentiment", signature=SENTIMENT), ProgramExistsError),
+    ],
+)
+async def test_any_command_that_would_fail_at_once_is_refused(
+    vetting: Vetting, delivery: Delivery, error: type[WorkerError]
+) -> None:
+    """Its arguments are read as the command reads them, and programs are there or not."""
+    with pytest.raises(error):
+        await vetting.check(delivery)
+
+
+async def test_without_a_store_what_names_a_program_is_unchecked(settings: Settings) -> None:
+    """Nobody knows then whether it is there; all else is checked."""
+    vetting = Vetting(settings, shelf=None)
+    create = {"id": "sentiment", "signature": SENTIMENT}
+    named = [job(), control("describe", program_id="sentiment"), control("create_program", **create)]
+    free = [control("ping"), control("create_program", **create, replace=True)]
+
+    assert [await vetting.check(delivery) for delivery in (*named, *free)] == [False] * 3 + [True] * 2
+
+
+async def test_a_damaged_program_is_an_error_of_its_job_alone(settings: Settings) -> None:
+    """The replay goes on to the others."""
+    shelf = FakeShelf(settings)
+    shelf.record = replace(shelf.record, definition="{")
+    with pytest.raises(InternalError):
+        await Vetting(settings, shelf=shelf).check(job())
 
 
 async def test_a_program_is_read_once(settings: Settings) -> None:
@@ -120,9 +181,12 @@ async def test_a_tenants_job_is_checked_against_the_tenants_program() -> None:
     """Of the same name, another tenant's is none."""
     settings = load({"DSPEX_TENANCY": "user_id"})
     vetting = Vetting(settings, shelf=FakeShelf(settings, tenant="ann"))
-    found = [await vetting.check(job(user_id=user)) for user in ("ann", "bob")]
 
-    assert found == [True, False]
+    assert await vetting.check(job(user_id="ann", reply_to="dspex.reply.ann")) is True
+    with pytest.raises(ProgramNotFoundError):
+        await vetting.check(job(user_id="bob"))
+    with pytest.raises(ReplyToNotAllowedError):
+        await vetting.check(job(user_id="bob", reply_to="dspex.reply.ann"))
 
 
 async def test_with_tenants_a_job_of_nobody_is_refused() -> None:

@@ -27,8 +27,8 @@ from pamqp.commands import Queue
 
 from worker.amqp.connection import RPC_SECONDS, Link, losses, open_channel
 from worker.amqp.errors import ConnectionLostError
+from worker.message import DIRECT_REPLY_TO
 
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 CHECK_SECONDS = 2.0
 _REMEMBERED = 10_000
 
@@ -43,12 +43,17 @@ class _Look(Queue.Declare):
 
 
 class Callers:
-    """Looks after callers on a scratch channel of the publishing connection."""
+    """Looks after callers on a scratch channel of the publishing connection.
+
+    Jobs of one caller that begin at the same time share a question: each waits for one that is asked after it came.
+    """
 
     def __init__(self, link: Link) -> None:
         self._link = link
         self._channel: Channel | None = None
         self._looking = asyncio.Lock()
+        # Address → the question that is not asked yet.
+        self._next: dict[str, asyncio.Task[bool]] = {}
         # A direct reply-to address is made for one channel of one connection and never comes back.
         self._gone: LRUCache[str, bool] = LRUCache(_REMEMBERED)
 
@@ -65,21 +70,30 @@ class Callers:
             return True
         if not self._link.is_open or self._link.is_blocked:
             return False
+        look = self._next.get(reply_to)
+        if look is None:
+            look = self._next[reply_to] = asyncio.create_task(self._look(reply_to))
+        return await asyncio.shield(look)
+
+    async def _look(self, reply_to: str) -> bool:
         try:
             async with asyncio.timeout(CHECK_SECONDS):
-                is_gone = await self._look(reply_to)
+                is_gone = await self._ask(reply_to)
         except (ConnectionLostError, ChannelAccessRefused, TimeoutError) as error:
             _log.info("cannot tell whether a caller is gone", reply_to=reply_to, reason=str(error))
             return False
+        finally:
+            self._close(reply_to)
         if is_gone and reply_to.startswith(DIRECT_REPLY_TO):
             self._gone[reply_to] = True
         return is_gone
 
-    async def _look(self, reply_to: str) -> bool:
+    async def _ask(self, reply_to: str) -> bool:
         # One at a time: the answer for one closes the channel under all others.
         async with self._looking:
             if self._channel is None or self._channel.is_closed:
                 self._channel = await open_channel(await self._link.connection())
+            self._close(reply_to)
             try:
                 with losses(ChannelNotFoundEntity, ChannelLockedResource, ChannelAccessRefused):
                     await self._channel.rpc(_Look(queue=reply_to, passive=True), timeout=RPC_SECONDS)
@@ -88,3 +102,8 @@ class Callers:
             except ChannelLockedResource:
                 return False
             return False
+
+    def _close(self, reply_to: str) -> None:
+        """Let nobody join this question any more."""
+        if self._next.get(reply_to) is asyncio.current_task():
+            del self._next[reply_to]

@@ -5,9 +5,9 @@ channel, and a paid result must be stored all the same. The reply is published w
 message settled (`worker.amqp.settling`), so a crash at any point makes the broker deliver it again.
 
 A job that may have killed its worker runs with nothing else in hand: where its row says so (``Isolate``), or where the
-broker has delivered the message often before; then it is not even handed in earlier, for its body may be what kills.
-There is room for one such job; another one takes a hop on the delay ladder. What was not begun when the worker stops
-goes back at once.
+broker has delivered the message often before (`worker.amqp.suspects`); then it is not even handed in earlier, for its
+body may be what kills. There is room for one such job; another one takes a hop on the delay ladder. What was not begun
+when the worker stops goes back at once.
 
 See Also:
     docs/WIRE.md: the settlement table; docs/RELIABILITY.md.
@@ -16,10 +16,8 @@ See Also:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Collection, Iterator
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 
 import structlog
 from aiormq.abc import DeliveredMessage
@@ -32,6 +30,7 @@ from worker.amqp.intake import Intake
 from worker.amqp.lane import LaneConsumer
 from worker.amqp.publisher import Publisher
 from worker.amqp.settling import Settler
+from worker.amqp.suspects import alone, hop, is_convicted, is_same_job, is_suspect, sentence
 from worker.amqp.topology import Topology
 from worker.message import (
     LANES,
@@ -51,10 +50,6 @@ Handle = Callable[[Delivery], Awaitable[Outcome]]
 
 # What a cancelled job gets to put its row in order.
 CANCEL_GRACE_SECONDS = 5.0
-# Earlier deliveries that make a message a suspect before it is handed in. A job with an id has a row, which counts its
-# crashes and no lost connections, so for it they tell only of a body that kills before there is a claim.
-SUSPECT_DELIVERIES = 5
-SUSPECT_DELIVERIES_WITHOUT_ID = 2
 
 _NOT_BEGUN = Outcome(None, GiveBack(), code="not_begun")
 
@@ -68,6 +63,7 @@ class Consumer:
         self, settings: Settings, topology: Topology, *, handle: Handle, publisher: Publisher, worker_id: str
     ) -> None:
         url = settings.broker_url
+        self._settings = settings
         self._handle = handle
         self._publisher = publisher
         self._trusted_users = frozenset((user_of(url), *settings.trusted_users))
@@ -78,7 +74,6 @@ class Consumer:
         self._stopping = asyncio.Event()
         self._settler = Settler(publisher, self._intake, stopping=self._stopping)
         self._alone = LaneOfOne(self._intake, jobs=self._jobs, stopping=self._stopping)
-        self._shortest_delay_ms = settings.delays_ms[0]
 
     @property
     def is_consuming(self) -> bool:
@@ -100,7 +95,9 @@ class Consumer:
         return self._intake.lanes[lane].in_flight
 
     async def start(self) -> None:
-        """Connect, declare the topology and consume; a broker that is away is waited for.
+        """Connect and declare the topology; a broker that is away is waited for. From then on every lane is consumed.
+
+        Nothing is in hand when it ends, however it ends; see `begun`.
 
         Raises:
             TopologyError: The broker's queues are not as this worker needs them.
@@ -110,6 +107,10 @@ class Consumer:
         except BaseException:
             await self.close()
             raise
+
+    async def begun(self) -> None:
+        """Wait until every lane that is not paused has been consumed."""
+        await self._intake.begun()
 
     async def drain(self, seconds: float) -> bool:
         """Stop to consume, give the jobs in hand time to end, then cancel the rest and close.
@@ -159,9 +160,9 @@ class Consumer:
             incoming = read(message, lane=lane.lane, queue=lane.queue, trusted_users=self._trusted_users)
             self._in_hand[id(message)] = incoming
             await self._answer(incoming)
-        except Exception:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
+        except Exception as error:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
             # A fault of this package: the broker keeps the message in the dead-letter queue, as it is.
-            _log.exception("a message could not be settled", queue=lane.queue)
+            telemetry.log_bug(error, event="a message could not be settled", queue=lane.queue)
             await settle(message, "reject")
         finally:
             self._in_hand.pop(id(message), None)
@@ -170,46 +171,46 @@ class Consumer:
 
     async def _answer(self, incoming: Incoming) -> None:
         """Run a job and settle its message, with nothing else in hand where it may have killed a worker."""
-        delivery = incoming.delivery
         if not await self._may_begin():
             await self._settler.end(incoming, _NOT_BEGUN)
         elif incoming.is_gone:
             _log.debug("a message went back to the broker before it was begun", queue=incoming.queue)
         elif self._is_suspect(incoming):
-            await self._isolate(incoming, self._hop(delivery))
+            await self._take_suspect(incoming)
         else:
-            outcome = await self._run(delivery)
+            outcome = await self._run(incoming.delivery)
             if isinstance(outcome.settlement, Isolate):
                 await self._isolate(incoming, outcome.settlement.later)
             elif not self._is_superseded(incoming):
                 await self._settler.end(incoming, outcome)
 
     def _is_suspect(self, incoming: Incoming) -> bool:
-        """Tell whether a message was delivered so often that its body may be what kills.
+        """Tell whether a message may be what kills.
 
         One whose earlier delivery is still in hand has killed nobody: only its channel was lost, by the ack time-out
         for instance. It joins the run there; to wait until nothing else is in hand would stop the worker that long.
         """
+        return is_suspect(incoming.delivery) and not any(other.is_gone for other in self._of_same_job(incoming))
+
+    async def _take_suspect(self, incoming: Incoming) -> None:
+        """Run a suspect alone, or end it unseen where that was tried often enough."""
         delivery = incoming.delivery
-        has_row = delivery.message_id is not None or delivery.correlation_id is not None
-        return (
-            delivery.delivery_count >= (SUSPECT_DELIVERIES if has_row else SUSPECT_DELIVERIES_WITHOUT_ID)
-            and not delivery.is_oversized
-            and not any(other.is_gone for other in self._of_same_job(incoming))
-        )
+        if not is_convicted(delivery):
+            await self._isolate(incoming, hop(delivery, delay_ms=self._settings.delays_ms[0]))
+            return
+        outcome = sentence(delivery, settings=self._settings)
+        _log.error("a message that kills its worker is ended", message_id=delivery.message_id, queue=incoming.queue)
+        telemetry.JOBS.labels("unreadable", outcome.code).inc()
+        await self._settler.end(incoming, outcome)
 
     def _is_superseded(self, incoming: Incoming) -> bool:
         """Tell whether the broker has given this process the same message again: that delivery sends the reply."""
         return incoming.is_gone and any(not other.is_gone for other in self._of_same_job(incoming))
 
     def _of_same_job(self, incoming: Incoming) -> Iterator[Incoming]:
-        """Yield the other messages in hand that have the same id."""
-        message_id, user_id = incoming.delivery.message_id, incoming.delivery.user_id
-        if message_id is None:
-            return
+        """Yield the other messages in hand that are deliveries of the same job."""
         for other in self._in_hand.values():
-            is_same = (other.delivery.message_id, other.delivery.user_id) == (message_id, user_id)
-            if is_same and other is not incoming:
+            if other is not incoming and is_same_job(other.delivery, incoming.delivery):
                 yield other
 
     async def _may_begin(self) -> bool:
@@ -237,20 +238,14 @@ class Consumer:
         if not await self._may_begin():
             return _NOT_BEGUN
         telemetry.ISOLATED.inc()
-        return await self._run(replace(incoming.delivery, is_alone=True))
-
-    def _hop(self, delivery: Delivery) -> Delay:
-        """Return the shortest wait on the ladder, which is no attempt."""
-        trail = delivery.trail
-        first_ms = time.time_ns() // 1_000_000 if trail.first_delivered_ms is None else trail.first_delivered_ms
-        return Delay(self._shortest_delay_ms, replace(trail, waits=trail.waits + 1, first_delivered_ms=first_ms))
+        return await self._run(alone(incoming.delivery))
 
     async def _run(self, delivery: Delivery) -> Outcome:
         """Call the handler; it is total, so an exception is a bug, and the job is kept for an operator."""
         try:
             return await self._handle(delivery)
-        except Exception:  # noqa: BLE001 - a bug of any kind must not lose the job
-            _log.exception("the handler raised", message_id=delivery.message_id)
+        except Exception as error:  # noqa: BLE001 - a bug of any kind must not lose the job
+            telemetry.log_bug(error, event="the handler raised", message_id=delivery.message_id)
             return Outcome(None, DeadLetter(Letter("internal", "The worker failed; its log says how.")), "internal")
 
     async def _cancel_jobs(self) -> None:

@@ -105,6 +105,7 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         expires_in_ms=_milliseconds(properties.expiration),
         unreadable=tuple(_unreadable(properties, headers)),
         is_oversized=not is_copyable(properties),
+        is_gone=lambda: bool(message.channel.is_closed),
     )
     return Incoming(message, delivery, queue)
 

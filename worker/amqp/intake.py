@@ -64,6 +64,8 @@ class Intake:
         self._quiet: dict[Lane, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
         self._trouble = ""
         self._is_stopped = False
+        self._begun = asyncio.Event()
+        self._declared_on: AbstractConnection | None = None
         self._watchdog: asyncio.Task[None] | None = None
         self.lanes = _make_lanes(settings, topology, LaneEvents(on_message, self._changed.set))
 
@@ -90,19 +92,27 @@ class Intake:
         return [*paused, f"not consuming {', '.join(missing)}{why}"]
 
     async def start(self) -> None:
-        """Consume, however long the broker is away, and watch over it from then on.
+        """Connect and declare, however long the broker is away; from then on every lane is consumed and watched over.
+
+        It returns before anything is consumed: a lane that does not come up must neither keep the others from being
+        paused and drained, nor the worker from being stopped. See `begun`.
 
         Raises:
             TopologyError: The broker's queues are not as this worker needs them.
         """
-        while not self.is_consuming:
+        while self._declared_on is None:
             try:
-                await self._mend()
+                await self._declare()
             except ConnectionLostError as error:
                 self._trouble = str(error)
-                _log.warning("cannot consume yet, trying again", reason=str(error))
+                _log.warning("cannot declare the topology yet, trying again", reason=str(error))
                 await _pause()
+        self._changed.set()
         self._watchdog = asyncio.create_task(self._watch(), name="dspex intake watchdog")
+
+    async def begun(self) -> None:
+        """Wait until every lane that is not paused has been consumed."""
+        await self._begun.wait()
 
     async def stop(self) -> None:
         """Cancel the consumers for good; channels stay open, so that messages in hand can be settled."""
@@ -151,6 +161,7 @@ class Intake:
             self._changed.clear()
             try:
                 await self._mend()
+                self._begun.set()
             except Exception as error:  # noqa: BLE001 - a watch that ended would leave the worker deaf for good
                 self._trouble = str(error)
                 _log.error("not consuming", reason=str(error), error=type(error).__name__)
@@ -162,10 +173,18 @@ class Intake:
         async with self._mending:
             if not self._missing():
                 return
-            connection = await self._link.connection()
-            await declare(self._topology, connection)
+            connection = await self._declare()
+            self._declared_on = None
             await self._consume(connection)
             self._trouble = ""
+
+    async def _declare(self) -> AbstractConnection:
+        """Declare the topology, unless the start has just done so on this very connection."""
+        connection = await self._link.connection()
+        if connection is not self._declared_on:
+            await declare(self._topology, connection)
+        self._declared_on = connection
+        return connection
 
     async def _consume(self, connection: AbstractConnection) -> None:
         """Start the missing consumers; a queue that does not answer keeps no other lane from its own."""

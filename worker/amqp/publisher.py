@@ -20,25 +20,27 @@ from weakref import WeakValueDictionary
 import structlog
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
-from aiormq.exceptions import ChannelAccessRefused, DeliveryError
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed, DeliveryError
 from pamqp.commands import Basic
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 from tenacity.stop import stop_never
 
 from worker import telemetry
-from worker.amqp.callers import DIRECT_REPLY_TO, Callers
-from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, user_of
+from worker.amqp.callers import Callers
+from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, scratch_channel, user_of
 from worker.amqp.copies import Sender, dead_letter_copy, delay_copy, reply_properties
 from worker.amqp.errors import ConnectionLostError, DeadLetterRefusedError, RefusedByBrokerError, TopologyError
 from worker.amqp.incoming import Incoming
 from worker.amqp.topology import Topology, declare
-from worker.message import Delay, Letter, Reply
+from worker.message import DIRECT_REPLY_TO, Delay, Letter, Reply
 from worker.settings import Settings
 
 CONFIRM_SECONDS = 30.0
 # RabbitMQ 4 closes the channel at 16 MiB, 3.10 at 128 MiB, and would do so again at every repetition.
 MAX_REPLY_BYTES = 15 * 1024 * 1024
 REFUSED_REPLY_ATTEMPTS = 3
+# The broker closes the channel at a publish that it will never take: no right to it, or a property or size it forbids.
+_REFUSALS = (ChannelAccessRefused, ChannelPreconditionFailed)
 
 _log = structlog.get_logger(__name__)
 
@@ -121,7 +123,7 @@ class Publisher:
         )
         try:
             return await self._replies.send(parcel, refusals=REFUSED_REPLY_ATTEMPTS)
-        except (RefusedByBrokerError, ChannelAccessRefused) as error:
+        except (RefusedByBrokerError, *_REFUSALS) as error:
             _log.error("the broker refuses a reply", reply_to=reply.reply_to, reason=str(error))
             return False
 
@@ -182,7 +184,8 @@ class Outlet:
 
         Raises:
             RefusedByBrokerError: The broker nacked it so often.
-            aiormq.exceptions.ChannelAccessRefused: The broker user may not publish there.
+            aiormq.exceptions.ChannelAccessRefused, aiormq.exceptions.ChannelPreconditionFailed: The broker closes the
+                channel at this very message, and would do so each time.
         """
         async with self._alone(parcel.properties.message_id):
             try:
@@ -201,18 +204,11 @@ class Outlet:
     async def _send_once(self, parcel: Parcel) -> bool:
         channel = await self._open()
         try:
-            with losses(ChannelAccessRefused):
-                answer = await channel.basic_publish(
-                    parcel.body,
-                    exchange=parcel.exchange,
-                    routing_key=parcel.routing_key,
-                    properties=parcel.properties,
-                    mandatory=parcel.is_mandatory,
-                    timeout=CONFIRM_SECONDS,
-                )
-        except DeliveryError as error:
-            raise RefusedByBrokerError(str(error)) from error
-        return not isinstance(answer, DeliveredMessage)
+            return await _publish(parcel, channel)
+        except _REFUSALS:
+            # The closing hits everything that is under way here; a channel of its own tells whose fault it was.
+            async with scratch_channel(await self._link.connection(), has_confirms=True) as own:
+                return await _publish(parcel, own)
 
     async def _send_again(self, parcel: Parcel, refusals: int | None) -> bool:
         """Go on where the first attempt failed: attempt n waits U(0, min(5, 0.1 · 2**n)) seconds, lost ones for ever."""
@@ -249,6 +245,23 @@ class Outlet:
         lock = self._ids.setdefault(message_id or "", asyncio.Lock())
         async with lock:
             yield
+
+
+async def _publish(parcel: Parcel, channel: Channel) -> bool:
+    """Publish on a channel, and tell whether a queue took the message."""
+    try:
+        with losses(*_REFUSALS):
+            answer = await channel.basic_publish(
+                parcel.body,
+                exchange=parcel.exchange,
+                routing_key=parcel.routing_key,
+                properties=parcel.properties,
+                mandatory=parcel.is_mandatory,
+                timeout=CONFIRM_SECONDS,
+            )
+    except DeliveryError as error:
+        raise RefusedByBrokerError(str(error)) from error
+    return not isinstance(answer, DeliveredMessage)
 
 
 class _UnroutableError(Exception):

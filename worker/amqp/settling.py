@@ -5,7 +5,8 @@ Settlement              what is done, after the reply was published with a confi
 ======================= =============================================================================================
 ``Ack``                 ack; a reply that nobody took is counted and stays in the store
 ``AckIfReplied``        ack if the reply was taken, else as ``DeadLetter``
-``DeadLetter``          copy to the dead-letter queue, confirm, ack; while that queue is full, consuming pauses
+``DeadLetter``          copy to the dead-letter queue, confirm, ack; while that queue is full, consuming pauses, and
+                        a stop gives the message back
 ``Delay``               copy to a step of the delay ladder, confirm, ack
 ``Reject``              reject without a copy: the broker dead-letters the message as it is
 ``Leave``               nothing: the broker delivers it again
@@ -94,10 +95,8 @@ class Settler:
             case Ack():
                 await _tell(outcome)
                 await incoming.ack()
-            case DeadLetter(letter):
-                await self._dead_letter(incoming, letter)
-                await _tell(outcome)
-                await incoming.ack()
+            case DeadLetter():
+                settlement = await self._bury(incoming, outcome, settlement)
             case Delay():
                 await self._publisher.delay(incoming, settlement)
                 await _tell(outcome)
@@ -125,20 +124,34 @@ class Settler:
                 await incoming.requeue()
                 await unless(self._stopping, asyncio.sleep(GIVE_BACK_SECONDS))
 
-    async def _dead_letter(self, incoming: Incoming, letter: Letter) -> None:
-        """Copy to the dead-letter queue; while it is full, take nothing new and try again."""
+    async def _bury(self, incoming: Incoming, outcome: Outcome, settlement: DeadLetter) -> DeadLetter | GiveBack:
+        """Dead-letter, or give back what is not taken before the worker stops; return what was done."""
+        if not await self._dead_letter(incoming, settlement.letter):
+            # Consuming is over, or the broker has it already: it does not come back here at once.
+            await incoming.requeue()
+            return GiveBack()
+        await _tell(outcome)
+        await incoming.ack()
+        return settlement
+
+    async def _dead_letter(self, incoming: Incoming, letter: Letter) -> bool:
+        """Copy to the dead-letter queue, and tell whether it is there; while it is full, take nothing new and wait."""
         try:
             await self._publisher.dead_letter(incoming, letter)
         except DeadLetterRefusedError as error:
             async with self._intake.paused(str(error)):
-                await self._dead_letter_patiently(incoming, letter)
+                return await self._dead_letter_patiently(incoming, letter)
+        return True
 
-    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter) -> None:
+    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter) -> bool:
+        """Try until there is room, unless the worker stops or the broker has the message back: it comes again then."""
         while True:
-            await asyncio.sleep(DEAD_LETTER_RETRY_SECONDS)
+            await unless(self._stopping, asyncio.sleep(DEAD_LETTER_RETRY_SECONDS))
+            if self._stopping.is_set() or incoming.is_gone:
+                return False
             with suppress(DeadLetterRefusedError):
                 await self._publisher.dead_letter(incoming, letter)
-                return
+                return True
 
 
 _LABELS: dict[type[Settlement], str] = {
@@ -170,5 +183,5 @@ async def _tell(outcome: Outcome) -> None:
         return
     try:
         await outcome.on_settled()
-    except Exception:  # noqa: BLE001 - the store's trouble; the settlement itself stands
-        _log.exception("a settlement could not be noted")
+    except Exception as error:  # noqa: BLE001 - the store's trouble; the settlement itself stands
+        telemetry.log_bug(error, event="a settlement could not be noted")

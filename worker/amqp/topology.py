@@ -19,16 +19,19 @@ See Also:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aio_pika.abc import AbstractConnection
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from pamqp.base import Frame
+from pamqp.commands import Exchange as Exchanges
+from pamqp.commands import Queue as Queues
 
 from worker.amqp.connection import RPC_SECONDS, close_quietly, losses, open_channel, scratch_channel
 from worker.amqp.differences import read_difference
-from worker.amqp.errors import TopologyError
+from worker.amqp.errors import ConnectionLostError, TopologyError
 from worker.message import LANES, Lane
 
 DEFAULT_DELAYS_MS = (1_000, 5_000, 30_000, 120_000, 600_000, 3_600_000)
@@ -38,6 +41,8 @@ WORK_DELIVERY_LIMIT = 100
 # A look at a dead letter counts as a delivery, and over the limit it would be dropped.
 DEAD_DELIVERY_LIMIT = 1_000_000_000
 
+# How the broker answers what differs, or what this user may not declare.
+_REFUSALS = (ChannelPreconditionFailed, ChannelAccessRefused)
 _AT_LEAST_ONCE = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
 
 
@@ -64,6 +69,9 @@ class Binding:
     queue: str
     exchange: str
     routing_key: str
+
+
+_Item = Exchange | Queue | Binding
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,22 +174,39 @@ class Topology:
 async def declare(topology: Topology, connection: AbstractConnection) -> None:
     """Declare everything; what is already there must match to the letter.
 
-    Everything is tried before anything is reported, each on a channel that the broker may close.
+    All of it is one round trip, whatever the latency, where the broker has nothing to say against it. Otherwise
+    everything is tried by itself before anything is reported, each on a channel that the broker may close.
 
     Raises:
         TopologyError: Something differs or may not be declared; one sentence a line: queue, argument, have, want, mend.
         ConnectionLostError: The connection was lost on the way.
     """
+    items: list[_Item] = [*topology.exchanges, *topology.queues, *topology.bindings]
+    try:
+        async with scratch_channel(connection) as channel:
+            await _send_at_once(items, channel)
+    except (ConnectionLostError, *_REFUSALS):
+        await _declare_one_by_one(items, connection)
+
+
+async def _send_at_once(items: Sequence[_Item], channel: Channel) -> None:
+    """Ask for no answer but the last: the broker takes them in order, and closes the channel at the first refusal."""
+    with losses(*_REFUSALS):
+        for item in items[:-1]:
+            await _send(item, channel, is_answered=False)
+        await _send(items[-1], channel)
+
+
+async def _declare_one_by_one(items: Sequence[_Item], connection: AbstractConnection) -> None:
     problems: list[str] = []
     channel = await open_channel(connection)
-    items: list[Exchange | Queue | Binding] = [*topology.exchanges, *topology.queues, *topology.bindings]
     for item in items:
         if problems and isinstance(item, Binding):
             break
         try:
-            with losses(ChannelPreconditionFailed, ChannelAccessRefused):
+            with losses(*_REFUSALS):
                 await _send(item, channel)
-        except (ChannelPreconditionFailed, ChannelAccessRefused) as error:
+        except _REFUSALS as error:
             problems.append(_sentence(str(error)))
             channel = await open_channel(connection)
     await close_quietly(channel)
@@ -224,14 +249,16 @@ def _quorum(name: str, arguments: Mapping[str, str | int]) -> Queue:
     return Queue(name, {"x-queue-type": "quorum", **arguments})
 
 
-async def _send(item: Exchange | Queue | Binding, channel: Channel) -> None:
+async def _send(item: _Item, channel: Channel, *, is_answered: bool = True) -> None:
+    frame: Frame
     match item:
         case Exchange(name, kind):
-            await channel.exchange_declare(name, exchange_type=kind, durable=True, timeout=RPC_SECONDS)
+            frame = Exchanges.Declare(exchange=name, exchange_type=kind, durable=True, nowait=not is_answered)
         case Queue(name, arguments):
-            await channel.queue_declare(name, durable=True, arguments=dict(arguments), timeout=RPC_SECONDS)
+            frame = Queues.Declare(queue=name, durable=True, arguments=dict(arguments), nowait=not is_answered)
         case Binding(queue, exchange, key):
-            await channel.queue_bind(queue, exchange, routing_key=key, timeout=RPC_SECONDS)
+            frame = Queues.Bind(queue=queue, exchange=exchange, routing_key=key, nowait=not is_answered)
+    await channel.rpc(frame, timeout=RPC_SECONDS)
 
 
 def _sentence(reply_text: str) -> str:

@@ -117,7 +117,9 @@ _STATS: Mapping[str, Schema] = {
     "gemini_available": BOOLEAN,
     "worker_id": TEXT,
     "in_flight": COUNT,
-    "adoption": record({"programs": to("schemas", "share_by_type"), "jobs": to("schemas", "share_by_type")}),
+    "adoption": record(
+        {"programs": to("schemas", "share_by_type"), "jobs": to("schemas", "share_by_type")}, required=["programs"]
+    ),
     "cache": OBJECT,
     "lms": {"type": "object", "additionalProperties": TEXT, "description": "LM alias → model."},
     "circuits": {
@@ -128,6 +130,8 @@ _STATS: Mapping[str, Schema] = {
         "description": "LM alias → its circuit; open: the LM is taken for down.",
     },
 }
+# All that one tenant of several is told.
+_STATS_OF_TENANT = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id", "adoption")
 _PAGE: Mapping[str, Schema] = {
     "limit": {**COUNT, "minimum": 1, "description": "At most 1,000 are listed at once."},
     "offset": COUNT,
@@ -193,7 +197,8 @@ def _about_workers() -> Iterator[Command]:
     reset = _status("reset", {"programs_cleared": COUNT, "commands_reset": COUNT, "errors_reset": COUNT})
     configured = _status("configured", {"model": TEXT, "provider": or_null(TEXT), "temperature": or_null(NUMBER)})
     yield Command("ping", "control", "Say that a worker lives.", _NOTHING, record(_PING))
-    yield Command("get_stats", "control", "Return the figures of the worker that answers.", _NOTHING, record(_STATS))
+    stats = record(_STATS, required=_STATS_OF_TENANT)
+    yield Command("get_stats", "control", "Return the figures of the worker that answers.", _NOTHING, stats)
     yield from _about_flags()
     yield Command(
         "cleanup", "control", "Delete all programs.", _NOTHING, _status("cleaned", {"programs_removed": COUNT})

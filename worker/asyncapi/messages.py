@@ -24,6 +24,7 @@ from worker.errors import WorkerError
 from worker.message import (
     HEADER_ATTEMPTS,
     HEADER_DEADLINE,
+    HEADER_DELIVERIES,
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
     HEADER_ORIGINAL_ROUTING_KEY,
@@ -54,6 +55,7 @@ _TRAIL: dict[str, Schema] = {
     HEADER_GENERATION: {**COUNT, "description": "0 at first; one more with every replay."},
     HEADER_ORIGINAL_ROUTING_KEY: text("The routing key that the sender published with."),
     HEADER_TENANT: text("Whose job it is, where tenancy is on."),
+    HEADER_DELIVERIES: {**COUNT, "description": "Deliveries before the hop of a job that may have killed its worker."},
 }
 _IDS: dict[str, Schema] = {
     "correlation_id": text("Copied to the reply; no control characters."),

@@ -3,33 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import typer
 
+# C0 and C1: a terminal obeys them, and a message's sender chooses the text.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Without a terminal there is no width; rich would take 80 and break names.
 _PLAIN_WIDTH = 140
+
+
+def escape(text: str) -> str:
+    r"""Return a text of somebody else's for a terminal: control characters as ``\x1b``, so all in one line."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def print_json(document: Any) -> None:
     """Print JSON, coloured on a terminal."""
     text = json.dumps(document, ensure_ascii=False, indent=2)
+    # JSON itself escapes C0 only.
+    text = re.sub(r"[\x7f-\x9f]", lambda found: f"\\u{ord(found[0]):04x}", text)
     if not sys.stdout.isatty():
         typer.echo(text)
         return
     from rich.console import Console
+    from rich.highlighter import JSONHighlighter
 
-    Console().print_json(text)
+    # rich's own print_json would write the characters again that are escaped here.
+    Console().print(JSONHighlighter()(text), soft_wrap=True)
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table; its first column is never broken.
+    """Print a table; its first column is never broken, and no cell speaks to the terminal.
 
     Args:
         columns: Headings.
-        rows: Cells, as many a row as there are columns; a rich ``Text`` keeps its style.
+        rows: Cells, as many a row as there are columns; a rich ``Text`` keeps its style. A line break stays one.
     """
     from rich.console import Console
     from rich.table import Table
@@ -39,5 +51,9 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for index, column in enumerate(columns):
         table.add_column(column, no_wrap=index == 0, overflow="fold")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text("–" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(cell if isinstance(cell, Text) else Text(_show(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+
+
+def _show(cell: object) -> str:
+    return "–" if cell is None else "\n".join(escape(line) for line in str(cell).split("\n"))

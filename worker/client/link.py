@@ -26,6 +26,7 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from worker.client.errors import ClientError, NoWorkerError
+from worker.urls import check_verified
 
 DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
 
@@ -64,9 +65,13 @@ class Link:
         url: ``amqp://`` or ``amqps://`` URL of the broker.
         name: What the broker's management page shows as the connection's name.
         ssl_context: For ``amqps://``; by default one that trusts the system's CAs, and the files that the URL names.
+
+    Raises:
+        ValueError: The URL says that the broker's certificate is not to be verified.
     """
 
     def __init__(self, url: str, *, name: str, ssl_context: ssl.SSLContext | None = None) -> None:
+        check_verified(url)
         self._url = _with_heartbeat(url)
         self._name = name
         self._ssl_context = ssl_context

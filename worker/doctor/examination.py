@@ -10,6 +10,7 @@ from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError
 
 from worker.amqp.connection import user_of
+from worker.amqp.errors import ConnectionLostError
 from worker.amqp.topology import Topology
 from worker.doctor import broker, lm, management, permissions, store, topology, traffic
 from worker.doctor.check import Check, Verdict, bounded, error, ok, skipped
@@ -91,7 +92,7 @@ async def _amqp_side(settings: Settings, wanted: Topology, options: Options) -> 
                 ),
                 *await bounded("permission to publish", lambda: _check_publishing(settings, wanted)),
             ]
-    except (AMQPError, OSError) as fault:
+    except (AMQPError, OSError, ConnectionLostError) as fault:
         rest = (skipped(name, "The broker cannot be reached") for name in _NEEDS_BROKER)
         return [broker.unreachable(settings, fault), *rest]
 
@@ -121,7 +122,10 @@ async def _check_queues(
             "permissions", lambda: permissions.check_rights(connection, wanted, findings=findings, user=user)
         ),
         *traffic.check_consumers(wanted, queues),
-        *await bounded("dead letters", lambda: traffic.check_dead_letters(connection, wanted, queues)),
+        *await bounded(
+            "dead letters",
+            lambda: traffic.check_dead_letters(connection, wanted, queues, trusted_users=settings.trusted_users),
+        ),
         *traffic.check_delays(wanted, queues),
     ]
 

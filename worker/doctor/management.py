@@ -7,6 +7,7 @@ Where there is none, ``rabbitmq.conf`` sets it, which no API tells.
 from __future__ import annotations
 
 import base64
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -49,11 +50,13 @@ async def check_management(settings: Settings, topology: Topology, *, url: str |
     """Check ack time-out, bindings and clock, or say what to compare by hand."""
     if url is None:
         return without_management(settings)
+    if re.match(r"https?://", url, re.IGNORECASE) is None:
+        return [error("management", "The URL does not begin with http:// or https://", _GIVE_URL)]
     try:
         answer = await _ask(url, topology, vhost=vhost_of(settings))
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError, KeyError) as fault:
         mend = "Correct --management-url; its user needs the tag `monitoring` or `management`"
-        return [error("management", f"No answer that can be used: {type(fault).__name__}: {fault}", mend)]
+        return [error("management", f"No answer that can be used: {_describe(fault)}", mend)]
     return [
         judge_ack_timeout(settings, answer),
         judge_bindings(topology, answer),
@@ -137,6 +140,19 @@ async def _get(session: aiohttp.ClientSession, url: str) -> tuple[Any, str]:
             return None, ""
         response.raise_for_status()
         return await response.json(), response.headers.get("Date", "")
+
+
+def _describe(fault: Exception) -> str:
+    """Say what went wrong, never in the error's own words: they may repeat a URL with its password."""
+    match fault:
+        case aiohttp.ClientResponseError():
+            return f"HTTP status {fault.status}"
+        case aiohttp.ClientConnectorError():
+            return fault.os_error.strerror or "no connection"
+        case TimeoutError():
+            return "none in time"
+        case _:
+            return type(fault).__name__
 
 
 def _split_login(url: str) -> tuple[str, dict[str, str]]:

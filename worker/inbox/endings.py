@@ -5,10 +5,8 @@ Stored are errors after an LM call, so that their reply can be repeated. What co
 
 from __future__ import annotations
 
-import json
-import traceback
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 
 import structlog
 
@@ -23,13 +21,14 @@ from worker.errors import (
     TransientLMError,
     WorkerError,
 )
-from worker.inbox.outcomes import Outcomes
+from worker.inbox.outcomes import Outcomes, write_settlement
 from worker.inbox.rows import Rows
-from worker.message import Ack, AckIfReplied, DeadLetter, Job, Letter, Outcome, encode_error
+from worker.message import Ack, AckIfReplied, DeadLetter, Job, Letter, Outcome, Settlement, encode_error
 from worker.retries import Retries
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.store import StoredOutcome
+from worker.telemetry import log_bug
 
 # A job that names a program which another worker may still be creating.
 _WAITING = frozenset({"execute_program", "execute_gemini_program"})
@@ -53,6 +52,7 @@ class Endings:
         self._outcomes = outcomes
         self._settings = settings
         self._retries = Retries.of(settings)
+        self._ttl_ms = round(settings.result_ttl_seconds * 1_000)
         self._clock_ms = clock_ms
 
     async def end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
@@ -71,22 +71,17 @@ class Endings:
     async def fail(self, job: Job, standing: Standing, error: RunError) -> Outcome:
         """End the job with an error that is stored, answered and dead-lettered."""
         error.attempts = standing.attempts_now
-        letter = Letter.of(error, fingerprint=standing.fingerprint)
-        body = encode_error(job.id, error, now_ms=self._clock_ms())
-        outcome = StoredOutcome(False, error.code, body, json.dumps(asdict(letter)))
-        outcome = await self._rows.finish(standing, outcome, ttl_ms=_DEAD_LETTERED_TTL_MS)
-        if outcome.is_success:
-            return self._outcomes.succeeded(job, standing, outcome)
-        if not outcome.is_stored:
-            return self._outcomes.elsewhere(job)
-        return self._outcomes.replied(job, outcome, DeadLetter(letter), attempts=error.attempts)
+        settlement = DeadLetter(Letter.of(error, fingerprint=standing.fingerprint))
+        return await self._keep(job, standing, error, settlement=settlement, ttl_ms=_DEAD_LETTERED_TTL_MS)
 
     async def _end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
         match error:
             case ProgramNotFoundError() if job.command in _WAITING and not job.delivery.trail.waits:
                 return await self._wait_for_program(job, standing)
-            case CancelledJobError() | CallerGoneError():
+            case CancelledJobError():
                 return await self._give_up(job, standing, error)
+            case CallerGoneError():
+                return await self._answer_nobody(job, standing, error)
             case TransientLMError():
                 return await self._retry_later(job, standing, error)
             case RunError():
@@ -106,8 +101,7 @@ class Endings:
         await self._rows.release(standing, is_attempt=is_attempt)
         if is_attempt:
             log.info("job.delayed", code=error.code, attempts=standing.attempts_now, delay_ms=step_ms)
-        waits = 0 if is_attempt else 1
-        return self._outcomes.delayed(job, step_ms, attempts=standing.attempts_now, waits=waits)
+        return self._outcomes.delayed(job, standing, step_ms, waits=0 if is_attempt else 1)
 
     def _next_step(self, job: Job, standing: Standing, error: TransientLMError) -> int | None:
         left_ms = self._retries.left_ms(
@@ -119,7 +113,7 @@ class Endings:
     async def _wait_for_program(self, job: Job, standing: Standing) -> Outcome:
         """Give a program that another worker is still creating one hop's time to appear."""
         await self._rows.release(standing, is_attempt=False)
-        return self._outcomes.delayed(job, self._settings.delays_ms[0], attempts=standing.attempts, waits=1)
+        return self._outcomes.delayed(job, standing, self._settings.delays_ms[0], waits=1)
 
     async def _refuse(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
         """Drop the row of a refusal that cost nothing, and raise it; keep the error where a run did cost."""
@@ -127,19 +121,33 @@ class Endings:
         if not standing.has_history:
             await self._rows.forget(standing)
             raise error
+        letter = Letter.of(error, fingerprint=standing.fingerprint)
+        settlement = Ack() if isinstance(error, ExpiredError) else AckIfReplied(letter)
+        return await self._keep(job, standing, error, settlement=settlement, ttl_ms=self._ttl_ms)
+
+    async def _answer_nobody(self, job: Job, standing: Standing, error: CallerGoneError) -> Outcome:
+        """End a job whose caller has gone; where earlier runs did cost, its row says so to whoever asks for the result.
+
+        Nobody is answered. Another delivery whose caller is there goes on where this one ended.
+        """
+        ended = await self._refuse(job, standing, error)
+        return replace(ended, reply=None, settlement=Ack(), on_settled=None) if ended.code == error.code else ended
+
+    async def _keep(
+        self, job: Job, standing: Standing, error: WorkerError, *, settlement: Settlement, ttl_ms: int
+    ) -> Outcome:
+        """Store an error with what is to become of the message, and answer with what is stored then."""
         body = encode_error(job.id, error, now_ms=self._clock_ms())
-        ttl_ms = round(self._settings.result_ttl_seconds * 1_000)
-        stored = await self._rows.finish(standing, StoredOutcome(False, error.code, body, ""), ttl_ms=ttl_ms)
+        outcome = StoredOutcome(False, error.code, body, write_settlement(settlement))
+        stored = await self._rows.finish(standing, outcome, ttl_ms=ttl_ms)
         if stored.is_success:
             return self._outcomes.succeeded(job, standing, stored)
         if not stored.is_stored:
-            return self._outcomes.elsewhere(job)
-        letter = Letter.of(error, fingerprint=standing.fingerprint)
-        settlement = Ack() if isinstance(error, ExpiredError) else AckIfReplied(letter)
+            return self._outcomes.elsewhere(job, first_ms=standing.first_delivered_ms)
         return self._outcomes.replied(job, stored, settlement, attempts=error.attempts)
 
-    async def _give_up(self, job: Job, standing: Standing, error: CancelledJobError | CallerGoneError) -> Outcome:
-        """Free the row of a job that nobody wants any more, and raise; what it did cost stays counted.
+    async def _give_up(self, job: Job, standing: Standing, error: CancelledJobError) -> Outcome:
+        """Free the row of a job that was cancelled, and raise; what it did cost stays counted.
 
         Nothing is stored as its result: a cancel's mark lives on, and answers every later delivery alike. Where another
         run of the job was taken over and has brought a success meanwhile, that is the answer.
@@ -160,6 +168,5 @@ def report_bug(error: Exception, *, command: str) -> InternalError:
 
     Its message stays out of the log: it may quote the payload, and payloads are not logged.
     """
-    frames = [f"{frame.filename}:{frame.lineno} {frame.name}" for frame in traceback.extract_tb(error.__traceback__)]
-    log.error("job.bug", command=command, error=type(error).__name__, frames=frames[-12:])
+    log_bug(error, event="job.bug", command=command)
     return InternalError("internal error; the worker's log has the details")

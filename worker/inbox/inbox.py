@@ -49,7 +49,7 @@ class Inbox:
         self._settings = settings
         self._clock_ms = clock_ms
         self._rows = Rows(store, settings)
-        self._outcomes = Outcomes(self._rows, settings, clock_ms=clock_ms)
+        self._outcomes = Outcomes(self._rows, settings)
         self._endings = Endings(self._rows, self._outcomes, settings, clock_ms=clock_ms)
         self._joins = Joins()
         self._runs = Runs()
@@ -64,6 +64,7 @@ class Inbox:
         if job.key is None:
             standing = self._standing(job, None, flags=await self._rows.get_flags())
             return await self._run(job, standing, run)
+        came_ms = self._clock_ms()
         for _ in range(_MAX_CLAIMS):
             claim = await self._rows.claim(job, job.key)
             match claim.verdict:
@@ -73,13 +74,13 @@ class Inbox:
                     raise IdempotencyConflictError("The same message id was used before with other content")
                 case Verdict.STORED if claim.stored is not None:
                     return self._outcomes.repeated(job, claim.stored)
-                case Verdict.HERE:
-                    joined = await self._joins.ended((job.tenant, job.key))
+                case Verdict.HERE if not self._joins.has_living((job.tenant, job.key)):
+                    joined = await self._joins.ended((job.tenant, job.key), job.delivery)
                     if joined is not None and isinstance(joined.settlement, Delay):
-                        return self._outcomes.joined(job, joined.settlement)
+                        return self._outcomes.joined(job, joined.settlement, first_ms=came_ms)
                 case _:
                     break
-        return self._outcomes.elsewhere(job)
+        return self._outcomes.elsewhere(job, first_ms=came_ms)
 
     async def keep(self, job: Job, standing: Standing, result: dict[str, Any]) -> StoredOutcome:
         """Store a success and return what is stored now: the first success wins, whoever paid for it."""
@@ -124,7 +125,7 @@ class Inbox:
     async def _lead(self, job: Job, claim: Claim, run: Run) -> Outcome:
         """Run a claimed job; its further deliveries join it here."""
         standing = self._standing(job, claim, flags=claim.flags)
-        with self._joins.leading((job.tenant, job.key or "")) as lead:
+        with self._joins.leading((job.tenant, job.key or ""), job.delivery) as lead:
             lead.outcome = await self._run(job, standing, run)
             return lead.outcome
 
@@ -162,4 +163,4 @@ class Inbox:
         """
         await self._rows.release(standing, is_attempt=False)
         log.warning("job.isolated", message_id=job.key, crashes=standing.crashes)
-        return self._outcomes.isolated(job)
+        return self._outcomes.isolated(job, standing)

@@ -1,8 +1,11 @@
 """Deliveries of a job that runs in this very process: they wait for that run's end instead of running it again.
 
-A job is delivered again while it runs where its channel was closed (the broker's ack time-out, a lost connection) or
-where its sender published it twice. The run goes on without its delivery, so the delivery that joined it is the one
-that is answered and settled.
+A job is delivered again while it runs where its channel was closed (the broker's ack time-out, a lost connection). The
+run goes on without its delivery, so the delivery that joined it is the one that is answered and settled.
+
+Where its sender published it twice, the run has a delivery that answers and settles. Then the other one does not wait
+here: it would take the place of a neighbour for as long as the run lasts, and make a second dead letter at its end. So
+of all deliveries that wait for one run, one at most is alive.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from worker.message import Outcome
+from worker.message import Delivery, Outcome
 from worker.runs import JobId
 
 
@@ -21,9 +24,11 @@ class Lead:
     """A run that others may join.
 
     Attributes:
+        deliveries: That which began it, and those that joined.
         outcome: How it ended, once it did; None where it ended with an exception.
     """
 
+    deliveries: list[Delivery]
     outcome: Outcome | None = None
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -36,9 +41,9 @@ class Joins:
         self._leads: dict[JobId, list[Lead]] = {}
 
     @contextmanager
-    def leading(self, job: JobId) -> Iterator[Lead]:
+    def leading(self, job: JobId, delivery: Delivery) -> Iterator[Lead]:
         """Let others wait for the end of the block."""
-        lead = Lead()
+        lead = Lead([delivery])
         self._leads.setdefault(job, []).append(lead)
         try:
             yield lead
@@ -46,7 +51,12 @@ class Joins:
             self._forget(job, lead)
             lead._ended.set()
 
-    async def ended(self, job: JobId) -> Outcome | None:
+    def has_living(self, job: JobId) -> bool:
+        """Tell whether the newest run of a job has a delivery that the broker has not taken back."""
+        leads = self._leads.get(job, [])
+        return any(not delivery.is_gone() for lead in leads[-1:] for delivery in lead.deliveries)
+
+    async def ended(self, job: JobId, delivery: Delivery) -> Outcome | None:
         """Wait for the end of the newest run of a job, and return how it ended.
 
         To cancel the wait cancels nothing else. Returns None at once where no run is known: the claim that was seen
@@ -56,7 +66,11 @@ class Joins:
         if not leads:
             return None
         lead = leads[-1]
-        await lead._ended.wait()
+        lead.deliveries.append(delivery)
+        try:
+            await lead._ended.wait()
+        finally:
+            lead.deliveries = [other for other in lead.deliveries if other is not delivery]
         return lead.outcome
 
     def _forget(self, job: JobId, lead: Lead) -> None:

@@ -9,8 +9,7 @@ shortest step, so that a dead owner's job is taken over soon after the lease.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 from worker.inbox.rows import Rows
 from worker.message import (
@@ -23,15 +22,17 @@ from worker.message import (
     Letter,
     Outcome,
     Settlement,
+    Trail,
     make_reply,
 )
+from worker.retries import hop
 from worker.settings import Settings
 from worker.standing import Standing
 from worker.store import StoredOutcome
 
-# So many hops of one step before the next longer one; the longest step that a wait takes.
+# So many hops of one step before the next longer one.
 _HOPS_OF_ONE_STEP = 5
-_LONGEST_WAIT_MS = 30_000
+_IF_UNHEARD = "if_unheard"
 
 
 class Outcomes:
@@ -40,13 +41,11 @@ class Outcomes:
     Args:
         rows: Learns of confirmed dead letters.
         settings: Namespace, ladder, tenancy.
-        clock_ms: Unix milliseconds now.
     """
 
-    def __init__(self, rows: Rows, settings: Settings, *, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, rows: Rows, settings: Settings) -> None:
         self._rows = rows
         self._settings = settings
-        self._clock_ms = clock_ms
 
     def succeeded(self, job: Job, standing: Standing, stored: StoredOutcome) -> Outcome:
         """Send what a run has stored."""
@@ -57,17 +56,23 @@ class Outcomes:
         return self.replied(job, stored, settlement, attempts=standing.attempts_now)
 
     def repeated(self, job: Job, stored: StoredOutcome) -> Outcome:
-        """Send a stored reply again; a dead letter only until it was confirmed once."""
+        """Send a stored reply again; what was to become of the message is repeated only until it was confirmed once."""
         settlement: Settlement = Ack()
         is_of_this_generation = stored.generation == job.delivery.trail.generation
-        if is_of_this_generation and not stored.is_settled and stored.settlement:
-            settlement = DeadLetter(Letter(**json.loads(stored.settlement)))
+        if is_of_this_generation and not stored.is_settled:
+            settlement = read_settlement(stored.settlement)
         return self.replied(job, stored, settlement, attempts=_attempts_told(stored.reply))
 
     def replied(self, job: Job, stored: StoredOutcome, settlement: Settlement, *, attempts: int) -> Outcome:
-        """Send a reply and settle as told; a dead letter is noted in the row once it is confirmed."""
+        """Send a reply and settle as told; a dead letter is noted in the row once it is confirmed.
+
+        The reply has the id of the generation that it belongs to, whichever one the delivery is of.
+        """
+        delivery = job.delivery
+        if job.key is not None and stored.generation != delivery.trail.generation:
+            delivery = replace(delivery, trail=replace(delivery.trail, generation=stored.generation))
         reply = make_reply(
-            job.delivery,
+            delivery,
             stored.reply,
             job_key=job.key,
             namespace=self._settings.namespace,
@@ -75,47 +80,74 @@ class Outcomes:
             tenant=job.tenant,
         )
         on_settled = None
-        if isinstance(settlement, DeadLetter) and job.key is not None:
+        if isinstance(settlement, DeadLetter | AckIfReplied) and job.key is not None:
 
             async def on_settled() -> None:
                 await self._rows.mark_settled(job)
 
         return Outcome(reply, settlement, code=stored.code or "ok", on_settled=on_settled)
 
-    def delayed(self, job: Job, step_ms: int, *, attempts: int, waits: int = 0) -> Outcome:
+    def delayed(self, job: Job, standing: Standing, step_ms: int, *, waits: int = 0) -> Outcome:
         """Copy the message to a step of the ladder.
 
         Args:
             job: The job.
+            standing: Knows its attempts, and the time of its first delivery: the run may have taken long since.
             step_ms: The step.
-            attempts: Runs so far that reached the LM.
             waits: 1 for a hop that was no attempt.
         """
-        return Outcome(None, self._later(job, step_ms, attempts=attempts, waits=waits), code="delayed")
+        trail = _later(job, attempts=standing.attempts_now, waits=waits, first_ms=standing.first_delivered_ms)
+        return Outcome(None, Delay(step_ms, trail), code="delayed")
 
-    def elsewhere(self, job: Job) -> Outcome:
-        """Look again later: another worker runs the job, or a later generation of it waits."""
-        return Outcome(None, self._hop(job), code="delayed")
+    def elsewhere(self, job: Job, *, first_ms: int) -> Outcome:
+        """Look again later: another delivery has the job, here or elsewhere, or a later generation of it waits.
 
-    def joined(self, job: Job, delay: Delay) -> Outcome:
+        Args:
+            job: The job.
+            first_ms: Unix milliseconds of its first delivery, where its trail does not know that.
+        """
+        return Outcome(None, self._hop(job, first_ms=first_ms), code="delayed")
+
+    def joined(self, job: Job, delay: Delay, *, first_ms: int) -> Outcome:
         """Wait as long as the run does that this delivery had joined; its own copy may never have been published."""
-        return self.delayed(job, delay.delay_ms, attempts=delay.trail.attempts)
+        trail = _later(job, attempts=delay.trail.attempts, waits=0, first_ms=first_ms)
+        return Outcome(None, Delay(delay.delay_ms, trail), code="delayed")
 
-    def isolated(self, job: Job) -> Outcome:
+    def isolated(self, job: Job, standing: Standing) -> Outcome:
         """Ask for the job again when nothing else is in hand, or after a hop."""
-        return Outcome(None, Isolate(later=self._hop(job)), code="isolated")
+        return Outcome(None, Isolate(later=self._hop(job, first_ms=standing.first_delivered_ms)), code="isolated")
 
-    def _hop(self, job: Job) -> Delay:
+    def _hop(self, job: Job, *, first_ms: int) -> Delay:
         trail = job.delivery.trail
-        steps = [step for step in self._settings.delays_ms if step <= _LONGEST_WAIT_MS] or self._settings.delays_ms[:1]
-        step_ms = steps[min(trail.waits // _HOPS_OF_ONE_STEP, len(steps) - 1)]
-        return self._later(job, step_ms, attempts=trail.attempts, waits=1)
+        step_ms = hop(self._settings.delays_ms, trail.waits // _HOPS_OF_ONE_STEP)
+        return Delay(step_ms, _later(job, attempts=trail.attempts, waits=1, first_ms=first_ms))
 
-    def _later(self, job: Job, step_ms: int, *, attempts: int, waits: int) -> Delay:
-        trail = job.delivery.trail
-        first_ms = trail.first_delivered_ms or self._clock_ms()
-        later = replace(trail, attempts=attempts, waits=trail.waits + waits, first_delivered_ms=first_ms)
-        return Delay(step_ms, later)
+
+def write_settlement(settlement: Settlement) -> str:
+    """Write for the store what is to become of a message; empty for an ack."""
+    match settlement:
+        case DeadLetter(letter):
+            return json.dumps(asdict(letter))
+        case AckIfReplied(letter):
+            return json.dumps({**asdict(letter), _IF_UNHEARD: True})
+        case _:
+            return ""
+
+
+def read_settlement(text: str) -> Settlement:
+    """Read what `write_settlement` wrote."""
+    if not text:
+        return Ack()
+    values = json.loads(text)
+    is_kept_if_unheard = values.pop(_IF_UNHEARD, False)
+    return (AckIfReplied if is_kept_if_unheard else DeadLetter)(Letter(**values))
+
+
+def _later(job: Job, *, attempts: int, waits: int, first_ms: int) -> Trail:
+    """Return the trail of a copy: the clocks count from the first delivery, never from the end of a run."""
+    trail = job.delivery.trail
+    first_ms = first_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
+    return replace(trail, attempts=attempts, waits=trail.waits + waits, first_delivered_ms=first_ms)
 
 
 def _attempts_told(reply: bytes) -> int:

@@ -67,20 +67,24 @@ class Rows:
         if ticket is None:
             return
         spent = standing.spent
-        await steadily(lambda: self._store.release(ticket, token=standing.token, spent=spent, is_attempt=is_attempt))
+        await uninterrupted(
+            steadily(lambda: self._store.release(ticket, token=standing.token, spent=spent, is_attempt=is_attempt))
+        )
 
     async def forget(self, standing: Standing) -> None:
         """Delete the row of a job that cost nothing."""
         ticket = standing.ticket
         if ticket is not None:
-            await steadily(lambda: self._store.forget(ticket, token=standing.token))
+            await uninterrupted(steadily(lambda: self._store.forget(ticket, token=standing.token)))
 
     async def give_back(self, standing: Standing) -> None:
         """Free the claim of a job that the drain cut off; a store that is down leaves it to the lease."""
         if standing.ticket is None:
             return
         try:
-            await self._store.release(standing.ticket, token=standing.token, spent=standing.spent, is_attempt=False)
+            await uninterrupted(
+                self._store.release(standing.ticket, token=standing.token, spent=standing.spent, is_attempt=False)
+            )
         except StoreUnavailableError as error:
             log.warning("inbox.not_released", reason=str(error))
 

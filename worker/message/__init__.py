@@ -18,8 +18,10 @@ from worker.message.contract import (
     read_args,
 )
 from worker.message.delivery import (
+    DIRECT_REPLY_TO,
     HEADER_ATTEMPTS,
     HEADER_DEADLINE,
+    HEADER_DELIVERIES,
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
     HEADER_ORIGINAL_ROUTING_KEY,
@@ -32,6 +34,7 @@ from worker.message.delivery import (
     Trail,
 )
 from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
+from worker.message.named import named_job, named_program, read_number
 from worker.message.outcome import (
     Ack,
     AckIfReplied,
@@ -54,9 +57,11 @@ from worker.message.strict_json import canonical, dump, parse
 
 __all__ = [
     "CREATE_KEYS",
+    "DIRECT_REPLY_TO",
     "EXECUTE_KEYS",
     "HEADER_ATTEMPTS",
     "HEADER_DEADLINE",
+    "HEADER_DELIVERIES",
     "HEADER_FIRST_DELIVERED",
     "HEADER_GENERATION",
     "HEADER_ORIGINAL_ROUTING_KEY",
@@ -95,7 +100,10 @@ __all__ = [
     "encode_success",
     "error_detail",
     "make_reply",
+    "named_job",
+    "named_program",
     "parse",
     "read_args",
+    "read_number",
     "request_id",
 ]

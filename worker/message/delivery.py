@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 Lane = Literal["create", "execute", "control"]
 LANES: tuple[Lane, ...] = ("create", "execute", "control")
+
+DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
+"""How a direct reply-to address begins, as the broker rewrites it: it lives as long as its caller's channel."""
 
 HEADER_DEADLINE = "x-dspex-deadline"
 HEADER_ATTEMPTS = "x-dspex-attempts"
@@ -16,6 +19,7 @@ HEADER_FIRST_DELIVERED = "x-dspex-first-delivered"
 HEADER_GENERATION = "x-dspex-generation"
 HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
 HEADER_TENANT = "x-dspex-tenant"
+HEADER_DELIVERIES = "x-dspex-deliveries"
 INTERNAL_HEADERS = (
     HEADER_ATTEMPTS,
     HEADER_WAITS,
@@ -23,6 +27,7 @@ INTERNAL_HEADERS = (
     HEADER_GENERATION,
     HEADER_ORIGINAL_ROUTING_KEY,
     HEADER_TENANT,
+    HEADER_DELIVERIES,
 )
 
 
@@ -37,6 +42,8 @@ class Trail:
         generation: 0 at first; one more with every replay from a dead-letter queue.
         original_routing_key: The publisher's routing key, kept over copies; None on the first delivery.
         tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
+        deliveries: How often the original of a copy had been delivered that may have killed its worker and was not
+            handed in: the broker begins to count anew.
     """
 
     attempts: int = 0
@@ -45,6 +52,7 @@ class Trail:
     generation: int = 0
     original_routing_key: str | None = None
     tenant: str | None = None
+    deliveries: int = 0
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> Trail:
@@ -57,6 +65,7 @@ class Trail:
             generation=_count(headers, HEADER_GENERATION) or 0,
             original_routing_key=key if isinstance(key, str) else None,
             tenant=tenant if isinstance(tenant, str) else None,
+            deliveries=_count(headers, HEADER_DELIVERIES) or 0,
         )
 
     def to_headers(self) -> dict[str, int | str]:
@@ -72,7 +81,13 @@ class Trail:
             headers[HEADER_ORIGINAL_ROUTING_KEY] = self.original_routing_key
         if self.tenant is not None:
             headers[HEADER_TENANT] = self.tenant
+        if self.deliveries:
+            headers[HEADER_DELIVERIES] = self.deliveries
         return headers
+
+
+def _stays() -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,7 @@ class Delivery:
         expires_in_ms: The publisher's ``expiration``, or None.
         unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
         is_oversized: Whether properties and headers leave no room for ours in one frame.
+        is_gone: Tells whether the broker has taken the delivery back, because its channel was lost; it comes again.
     """
 
     lane: Lane
@@ -113,6 +129,7 @@ class Delivery:
     expires_in_ms: int | None = None
     unreadable: tuple[str, ...] = ()
     is_oversized: bool = False
+    is_gone: Callable[[], bool] = field(default=_stays, compare=False, repr=False)
 
 
 def _count(headers: Mapping[str, object], name: str) -> int | None:

@@ -108,17 +108,32 @@ def check_deadline(job: Job, *, now_ms: int) -> None:
         raise ExpiredError("The job's deadline passed before it was started")
 
 
-def check_reply_to(reply_to: str | None, *, namespace: str, pattern: str) -> None:
-    """Refuse a reply queue that is one of ours, or that the operator excludes.
+def check_reply_to(reply_to: str | None, *, namespace: str, pattern: str, tenant: str | None = None) -> None:
+    """Refuse a reply queue that is one of ours or another tenant's, or that the operator excludes.
+
+    Args:
+        reply_to: Name of the queue, or None.
+        namespace: Prefix of our queues.
+        pattern: What a name must match in full; empty for any.
+        tenant: Whose job it is, empty for nobody's; None where all are one trust domain.
 
     Raises:
-        ReplyToNotAllowedError: It names a queue of the namespace outside ``<namespace>.reply.``, or does not match.
+        ReplyToNotAllowedError: It names a queue of the namespace outside ``<namespace>.reply.``, or there another
+            tenant's, or does not match.
     """
     if reply_to is None:
         return
-    is_ours = reply_to.startswith(f"{namespace}.") and not reply_to.startswith(f"{namespace}.reply.")
-    if is_ours or (pattern and re.fullmatch(pattern, reply_to) is None):
+    is_reserved = reply_to.startswith(f"{namespace}.") and not _is_for_replies(reply_to, namespace, tenant=tenant)
+    if is_reserved or (pattern and re.fullmatch(pattern, reply_to) is None):
         raise ReplyToNotAllowedError("Replies may not go to this queue")
+
+
+def _is_for_replies(reply_to: str, namespace: str, *, tenant: str | None) -> bool:
+    """Tell whether a queue of the namespace is made for replies to a tenant; the broker's rights draw the same line."""
+    if tenant is None:
+        return reply_to.startswith(f"{namespace}.reply.")
+    own = f"{namespace}.reply.{tenant}"
+    return bool(tenant) and (reply_to == own or reply_to.startswith(f"{own}."))
 
 
 def _command(document: Mapping[str, Any], lane: Lane) -> str:

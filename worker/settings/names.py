@@ -29,15 +29,6 @@ def take_own(environ: Mapping[str, str]) -> dict[str, str]:
     return given
 
 
-def _is_from_kubernetes(name: str, text: str) -> bool:
-    """Tell the variables that Kubernetes injects for a service whose name starts with ``dspex``."""
-    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", name):
-        return True
-    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?$", name):
-        return True
-    return name.endswith("_PORT") and "://" in text
-
-
 def explain_unknown(name: str, *, known: set[str]) -> str:
     """Say that there is no such setting, and which one may have been meant.
 
@@ -48,3 +39,12 @@ def explain_unknown(name: str, *, known: set[str]) -> str:
     nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
     hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "; `dspex-worker serve --help` lists them"
     return f"{PREFIX}{name} is not a setting{hint}"
+
+
+def _is_from_kubernetes(name: str, text: str) -> bool:
+    """Tell the variables that Kubernetes injects for a service whose name starts with ``dspex``."""
+    if re.search(r"_SERVICE_(HOST|PORT)(_|$)", name):
+        return True
+    if re.search(r"_PORT_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?$", name):
+        return True
+    return name.endswith("_PORT") and "://" in text

@@ -34,7 +34,7 @@ from sqlalchemy.engine import Row
 
 from worker.store.cancellations import IS_MARKED
 from worker.store.flags import READ as READ_FLAGS
-from worker.store.inbox import OUTCOME, Tenure, storable, to_outcome
+from worker.store.inbox import IS_GIVEN_UP, OUTCOME, Tenure, storable, to_outcome
 from worker.store.programs import read_program
 from worker.store.records import Claim, CorruptRowError, ProgramRecord, Ticket, Verdict
 from worker.store.schema import NowMs, cancellations, jobs, workers
@@ -56,6 +56,19 @@ _NEW_ROW: dict[str, Any] = {
     "first_seen_ms": NowMs(),
     "expires_ms": NowMs() + bindparam("row_age_ms", type_=BigInteger),
 }
+_CLAIMED = (
+    *OUTCOME,
+    jobs.c.body_hash,
+    jobs.c.owner,
+    jobs.c.claim_token,
+    jobs.c.attempts,
+    jobs.c.crashes,
+    jobs.c.lm_calls,
+    jobs.c.unpriced_lm_calls,
+    jobs.c.cost_usd,
+    jobs.c.first_seen_ms,
+    NowMs().label("now_ms"),
+)
 
 
 def _is_owner_alive(now: ColumnElement[int]) -> ColumnElement[bool]:
@@ -79,12 +92,31 @@ def _make_claim(insert: Any) -> Any:
     new = statement.excluded
     is_higher = new.generation > jobs.c.generation
     is_same = and_(new.generation == jobs.c.generation, new.body_hash == jobs.c.body_hash)
-    is_idle = or_(
+    is_failed = and_(jobs.c.state == "done", jobs.c.outcome == "error")
+    is_taken = or_(and_(or_(is_higher, is_same), _is_idle()), and_(is_higher, is_failed))
+    return statement.on_conflict_do_update(
+        index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key],
+        set_=_changes(new, is_taken=is_taken, is_higher=is_higher),
+    ).returning(*_CLAIMED)
+
+
+def _is_idle() -> ColumnElement[bool]:
+    """True if nobody runs the job and it has not ended, or ended only because nobody waited for it any more."""
+    return or_(
         jobs.c.state == "waiting",
         and_(jobs.c.state == "running", ~_is_owner_alive(literal_column("excluded.claimed_ms", BigInteger))),
+        IS_GIVEN_UP,
     )
-    is_failed = and_(jobs.c.state == "done", jobs.c.outcome == "error")
-    is_taken = or_(and_(or_(is_higher, is_same), is_idle), and_(is_higher, is_failed))
+
+
+def _changes(new: Any, *, is_taken: ColumnElement[bool], is_higher: ColumnElement[bool]) -> dict[str, Any]:
+    """Return column → its value after the claim, which is the old one where the job is not taken.
+
+    Args:
+        new: The row that the claim would have inserted.
+        is_taken: Whether the claim takes the job.
+        is_higher: Whether it is of a higher generation: then the job begins anew.
+    """
 
     def taken(column: str, value: Any) -> ColumnElement[Any]:
         return case((is_taken, value), else_=jobs.c[column])
@@ -106,21 +138,7 @@ def _make_claim(insert: Any) -> Any:
         (and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan")), jobs.c.crashes + 1),
         else_=jobs.c.crashes,
     )
-    return statement.on_conflict_do_update(
-        index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key], set_=changes
-    ).returning(
-        *OUTCOME,
-        jobs.c.body_hash,
-        jobs.c.owner,
-        jobs.c.claim_token,
-        jobs.c.attempts,
-        jobs.c.crashes,
-        jobs.c.lm_calls,
-        jobs.c.unpriced_lm_calls,
-        jobs.c.cost_usd,
-        jobs.c.first_seen_ms,
-        NowMs().label("now_ms"),
-    )
+    return changes
 
 
 # The flags, and a row without a name where the job has a cancel mark: one round trip for both.
@@ -158,6 +176,18 @@ def claim(
     _check_row(row)
     verdict = _judge(row, ticket, tenure=tenure, token=token)
     orders = _read_orders(connection, ticket, namespace=tenure.namespace) if verdict is Verdict.MINE else {}
+    program = _read_named_program(connection, ticket, namespace=tenure.namespace)
+    return _to_claim(row, verdict=verdict, token=token, program=program, orders=orders)
+
+
+def _to_claim(
+    row: Row[*tuple[Any, ...]],
+    *,
+    verdict: Verdict,
+    token: str,
+    program: ProgramRecord | None,
+    orders: dict[str, str],
+) -> Claim:
     is_cancelled = orders.pop("", None) is not None
     return Claim(
         verdict=verdict,
@@ -168,7 +198,7 @@ def claim(
         cost_usd=row.cost_usd,
         first_seen_ms=row.first_seen_ms,
         stored=to_outcome(row) if verdict is Verdict.STORED else None,
-        program=_read_named_program(connection, ticket, namespace=tenure.namespace),
+        program=program,
         now_ms=row.now_ms,
         unpriced_lm_calls=row.unpriced_lm_calls,
         flags=orders,

@@ -8,11 +8,13 @@ running, owner dead            `claim`                        running, crashes +
 running, owner this process    `claim`, same generation       unchanged: HERE
 running, owner alive           `claim`                        unchanged: ELSEWHERE
 running                        `finish` with a success        done(success), under any token
+–                              `finish` with a success        done(success): whoever deleted the row had not paid
 running                        `finish` with an error         done(error), under its own token
 running                        `forget`                       row deleted, at generation 0 with no attempts
 running                        `release`                      waiting, and attempts + 1 where it was an attempt
 waiting                        `claim`                        running
 done                           `claim`, same generation       unchanged: STORED
+done(error), `caller_gone`     `claim`                        running: somebody may wait for it now
 done(error)                    `claim`, higher generation     running, counters 0, new content
 done(success)                  `claim`, higher generation     unchanged: STORED
 any                            `claim`, lower generation      unchanged: STORED if done, else ELSEWHERE
@@ -43,6 +45,8 @@ from sqlalchemy import (
     Connection,
     Float,
     Integer,
+    LargeBinary,
+    Text,
     and_,
     bindparam,
     delete,
@@ -52,8 +56,10 @@ from sqlalchemy import (
     tuple_,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Row
 
+from worker.errors import CallerGoneError
 from worker.store.records import CorruptRowError, Spent, StoredOutcome, Ticket
 from worker.store.schema import NowMs, jobs
 
@@ -121,21 +127,52 @@ _ADD_SPENT: dict[str, Any] = {
     ),
 }
 
-_FINISH_SUCCESS = (
-    update(jobs)
-    .where(_KEY, jobs.c.state != "done", jobs.c.body_hash == bindparam("b_body_hash"))
-    .values(
-        state="done",
-        outcome=bindparam("b_outcome"),
-        code=bindparam("b_code"),
-        reply=bindparam("b_reply"),
-        settlement=bindparam("b_settlement"),
-        expires_ms=NowMs() + bindparam("b_ttl_ms", type_=BigInteger),
-        **_ADD_SPENT,
+_ENDED: dict[str, Any] = {
+    "state": "done",
+    "outcome": bindparam("b_outcome", type_=Text),
+    "code": bindparam("b_code", type_=Text),
+    "reply": bindparam("b_reply", type_=LargeBinary),
+    "settlement": bindparam("b_settlement", type_=Text),
+    "expires_ms": NowMs() + bindparam("b_ttl_ms", type_=BigInteger),
+}
+IS_GIVEN_UP = and_(jobs.c.state == "done", jobs.c.outcome == "error", jobs.c.code == CallerGoneError.code)
+"""True for a job that ended only because nobody waited for it: a later delivery may run it on."""
+
+_IS_SAME = jobs.c.body_hash == bindparam("b_body_hash")
+_NEW_ROW: dict[str, Any] = {
+    "namespace": bindparam("b_namespace"),
+    "tenant": bindparam("b_tenant"),
+    "job_key": bindparam("b_job_key"),
+    "generation": bindparam("b_generation"),
+    "body_hash": bindparam("b_body_hash"),
+    "owner": "",
+    "claim_token": "",
+    "claimed_ms": NowMs(),
+    "attempts": 0,
+    "crashes": 0,
+    "lm_calls": bindparam("b_lm_calls", type_=Integer),
+    "unpriced_lm_calls": bindparam("b_unpriced", type_=Integer),
+    "cost_usd": bindparam("b_cost_usd", type_=Float(53)),
+    "first_seen_ms": NowMs(),
+}
+# A success was paid for: where another run of the job has deleted the row meanwhile, it makes a new one.
+_FINISH_SUCCESS = {
+    name: insert(jobs)
+    .values(**_NEW_ROW, **_ENDED)
+    .on_conflict_do_update(
+        index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key],
+        set_=_ENDED | _ADD_SPENT,
+        where=and_(_IS_SAME, or_(jobs.c.state != "done", IS_GIVEN_UP)),
     )
     .returning(jobs.c.generation)
+    for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
+}
+_FINISH_ERROR = (
+    update(jobs)
+    .where(_KEY, _IS_SAME, jobs.c.state != "done", jobs.c.claim_token == bindparam("b_token"))
+    .values(**_ENDED, **_ADD_SPENT)
+    .returning(jobs.c.generation)
 )
-_FINISH_ERROR = _FINISH_SUCCESS.where(jobs.c.claim_token == bindparam("b_token"))
 _RELEASE = (
     update(jobs)
     .where(_KEY, jobs.c.state == "running", jobs.c.claim_token == bindparam("b_token"))
@@ -179,12 +216,14 @@ _SWEEP = delete(jobs).where(
 def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str, ending: Ending) -> StoredOutcome:
     """Store how a job ended, unless it is done already, and return what is stored now.
 
+    A success is stored under any token, and also where its row is gone: a run that cost nothing may have deleted it.
     An error counts only under the current token; where it is stale and nothing is stored, the outcome comes back as not
     stored and nothing changes.
     """
     outcome = ending.outcome
     values = _key(ticket, namespace=namespace) | _spent(ending.spent)
     values |= {
+        "b_generation": ticket.generation,
         "b_body_hash": ticket.body_hash,
         "b_outcome": "success" if outcome.is_success else "error",
         "b_code": outcome.code,
@@ -193,7 +232,7 @@ def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str
         "b_ttl_ms": ending.ttl_ms,
     }
     if outcome.is_success:
-        generation = connection.execute(_FINISH_SUCCESS, values).scalar()
+        generation = connection.execute(_FINISH_SUCCESS[connection.dialect.name], values).scalar()
     else:
         generation = connection.execute(_FINISH_ERROR, values | {"b_token": token}).scalar()
     if generation is not None:

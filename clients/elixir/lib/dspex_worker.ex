@@ -25,6 +25,9 @@ defmodule DSPexWorker do
   arrive. Results have the signature's own keys: atoms where it is a module or names its fields with atoms, else strings.
   No atom is ever made from what a worker sends.
 
+  The string `"question -> answer"` is sent as it is: workers know it as the program of those who declare nothing, and say
+  in the warnings that it is deprecated.
+
   ## Options of every call
 
   | option | meaning |
@@ -55,6 +58,8 @@ defmodule DSPexWorker do
   @call_options [:timeout, :message_id, :traceparent, :tracestate]
   @program_options [:program_type, :use_dynamic_signature, :fallback, :lm, :config, :demos]
   @run_options [:temperature, :max_tokens, :timeout_ms, :max_lm_calls, :max_cost_usd, :cache, :include_reasoning]
+  @predict_options @program_options ++ @run_options ++ [:full, :options]
+  @execute_options [:fallback, :lm, :signature] ++ @run_options ++ [:full, :options]
 
   @typedoc "A module, a map, a string with `->`, or a definition that was read already."
   @type signature :: module | map | String.t() | Definition.t()
@@ -75,7 +80,7 @@ defmodule DSPexWorker do
   """
   @spec predict(Client.t(), signature, inputs, keyword) :: outcome(map | Result.t())
   def predict(client, signature, inputs, options \\ []) do
-    options = validate!(options, @program_options ++ @run_options ++ [:full, :options])
+    options = validate!(options, @predict_options)
 
     with {:ok, config} <- Client.config(client),
          policy = options[:fallback] || config.fallback,
@@ -112,7 +117,7 @@ defmodule DSPexWorker do
   """
   @spec execute(Client.t(), Program.t() | String.t(), inputs, keyword) :: outcome(map | Result.t())
   def execute(client, program, inputs, options \\ []) do
-    options = validate!(options, [:fallback, :lm, :signature] ++ @run_options ++ [:full, :options])
+    options = validate!(options, @execute_options)
 
     with {:ok, config} <- Client.config(client),
          {:ok, definition} <- signature_of(program, options[:signature]),
@@ -143,7 +148,9 @@ defmodule DSPexWorker do
   def execute_many(client, signature_or_program, inputs, options \\ []) do
     {name, options} = Keyword.pop(options, :message_id, fn _inputs -> nil end)
     {many, options} = Keyword.split(options, [:max_concurrency, :ordered])
-    one = one(signature_or_program)
+    {one, known} = one(signature_or_program)
+    # Here, for in a task it would end the caller.
+    validate!(options, known)
 
     Many.stream(inputs, &one.(client, signature_or_program, &1, named(options, name.(&1))), many)
   end
@@ -347,11 +354,14 @@ defmodule DSPexWorker do
   # With a fallback asked for, what cannot be read here is the worker's to judge.
   defp definition(signature, policy) do
     case Definition.of(signature) do
-      {:ok, definition} -> {:ok, definition, definition}
+      {:ok, definition} -> {:ok, definition, as_sent(signature, definition)}
       {:error, _error} when policy != :never and (is_map(signature) or is_binary(signature)) -> unread(signature)
       {:error, error} -> {:error, error}
     end
   end
+
+  # As text, so that the workers count question and answer as what it is, and warn of it.
+  defp as_sent(signature, definition), do: if(Definition.legacy?(signature), do: signature, else: definition)
 
   defp unread(signature) do
     with {:ok, plain} <- Request.plain(signature, "/signature"), do: {:ok, nil, plain}
@@ -402,9 +412,13 @@ defmodule DSPexWorker do
 
   # Many
 
-  defp one(%Program{}), do: &execute/4
-  defp one(text) when is_binary(text), do: if(String.contains?(text, "->"), do: &predict/4, else: &execute/4)
-  defp one(_signature), do: &predict/4
+  defp one(%Program{}), do: {&execute/4, @execute_options}
+
+  defp one(text) when is_binary(text) do
+    if String.contains?(text, "->"), do: {&predict/4, @predict_options}, else: {&execute/4, @execute_options}
+  end
+
+  defp one(_signature), do: {&predict/4, @predict_options}
 
   defp named(options, nil), do: options
   defp named(options, id), do: Keyword.put(options, :message_id, id)

@@ -46,6 +46,19 @@ defmodule DSPexWorkerTest do
       assert DSPexWorker.predict(client, "text -> sentiment, confidence: float", text: "a") == {:ok, @outputs}
     end
 
+    test "sends question and answer as the text that the workers know it by", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(%{"answer" => "42"}, %{"is_dynamic" => false}))
+
+      for text <- ["question -> answer", "question->answer"] do
+        assert DSPexWorker.predict(client, text, question: "?") == {:ok, %{"answer" => "42"}}
+        assert %{"args" => %{"signature" => ^text, "fallback" => "never", "inputs" => %{"question" => "?"}}} = sent()
+      end
+
+      assert {:error, %Error{code: :invalid_inputs}} = DSPexWorker.predict(client, "question -> answer", text: "?")
+      assert {:ok, _answer} = DSPexWorker.predict(client, "question -> answer: string", question: "?")
+      assert %{"args" => %{"signature" => %{"inputs" => [_question]}}} = sent()
+    end
+
     test "puts each option where the contract has it", %{broker: broker} do
       client = start_answering(broker, FakeBroker.result(@outputs))
 
@@ -179,6 +192,15 @@ defmodule DSPexWorkerTest do
   describe "create_program/3 and execute/4" do
     @created %{"success" => true, "result" => %{"program_id" => "sig-1", "program_version" => 1, "warnings" => []}}
 
+    test "send question and answer as text too", %{broker: broker} do
+      client = start_answering(broker, @created)
+
+      assert {:ok, %Program{signature: %{outputs: [%{key: "answer"}]}}} =
+               DSPexWorker.create_program(client, "question -> answer")
+
+      assert %{"args" => %{"signature" => "question -> answer", "fallback" => "never"}} = sent()
+    end
+
     test "keep the signature's keys from one to the other", %{broker: broker} do
       client = start_client(broker)
 
@@ -231,6 +253,14 @@ defmodule DSPexWorkerTest do
                client |> DSPexWorker.execute_many(Sentiment, inputs) |> Enum.to_list()
 
       assert_raise Error, fn -> client |> DSPexWorker.execute_many!(Sentiment, inputs) |> Enum.to_list() end
+    end
+
+    test "refuses options that do not exist before anything is run", %{broker: broker} do
+      client = start_client(broker)
+
+      for {target, option} <- [{Sentiment, :signature}, {"sentiment", :demos}, {"text -> label", :temprature}] do
+        assert_raise ArgumentError, fn -> DSPexWorker.execute_many(client, target, [], [{option, nil}]) end
+      end
     end
 
     test "takes no more inputs than are wanted", %{broker: broker} do

@@ -46,13 +46,15 @@ defmodule DSPex do
 
   @doc """
   Creates a program: `:signature` is a module, a map or a string; `:id` may be left out, then the same signature is the
-  same program.
+  same program. The keys may be strings.
 
   The signature `"question -> answer"`, or none, is question and answer: a warning is logged, and the result is
   `%{answer: text}`.
   """
   @spec create_program(map, keyword) :: {:ok, program_id} | {:error, Adapter.reason()}
   def create_program(arguments, options \\ []) when is_map(arguments) do
+    arguments = known(arguments)
+
     if Definition.legacy?(arguments[:signature]),
       do: create_legacy(arguments),
       else: create(arguments, dynamic(options))
@@ -94,8 +96,16 @@ defmodule DSPex do
     with :ok <- Adapter.delete_program(program_id), do: Programs.delete(program_id)
   end
 
+  # DSPex takes strings as keys too. One that went unseen would make a signature question and answer.
+  defp known(arguments) do
+    for key <- [:signature | @program_keys],
+        given = Enum.find([key, Atom.to_string(key)], &is_map_key(arguments, &1)),
+        into: %{},
+        do: {key, arguments[given]}
+  end
+
   defp create(arguments, dynamic) do
-    options = Map.take(arguments, @program_keys) |> Map.to_list()
+    options = arguments |> Map.delete(:signature) |> Map.to_list()
     options = if dynamic == nil, do: options, else: [use_dynamic_signature: dynamic] ++ options
 
     with {:ok, program} <- DSPexWorker.create_program(client(), arguments[:signature], options) do
@@ -110,7 +120,7 @@ defmodule DSPex do
   # As text, so that the workers count it as what it is.
   defp create_legacy(arguments) do
     Logger.warning(@deprecated_text)
-    arguments = arguments |> Map.take(@program_keys) |> Map.put(:signature, @legacy)
+    arguments = Map.put(arguments, :signature, @legacy)
 
     case DSPexWorker.call(client(), "create_program", arguments) do
       {:ok, %{"program_id" => id}} -> created(%Program{id: id})

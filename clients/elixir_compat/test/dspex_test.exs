@@ -31,6 +31,13 @@ defmodule DSPexTest do
     assert DSPex.execute_program(id, %{text: "I love it"}, temperature: 0.2) |> elem(0) == :ok
   end
 
+  test "a program is the same with strings as keys" do
+    Stub.stub(SentimentSignature, fn %{text: _text} -> %{sentiment: "positive", confidence: 0.9} end)
+
+    assert {:ok, "strings" = id} = DSPex.create_program(%{"id" => "strings", "signature" => SentimentSignature})
+    assert DSPex.execute_program(id, %{text: "I love it"}) == {:ok, %{sentiment: "positive", confidence: 0.9}}
+  end
+
   test "a program of somebody else has strings as keys" do
     Stub.stub("theirs", fn %{"text" => _text} -> %{"label" => "good"} end)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import random
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class _Course:
 
     Attributes:
         begun: LM calls that began while publishes were held back.
-        resume_seconds: Of each alarm, from its end until a held reply has come and a waiting job has begun.
+        resume_seconds: Of each alarm, from its end until each worker has sent a held reply and begun a waiting job.
     """
 
     begun: int = 0
@@ -183,12 +184,18 @@ async def _until(is_so: Callable[[], bool]) -> None:
 
 
 def _resumed_at(stage: Stage, load: Load, batch: _Batch) -> float:
-    """Return when the first held reply had come and the first waiting job had begun."""
-    replies = [job.answered_at for number in batch.running if (job := load.jobs[number]).answered_at is not None]
-    begins = [call.began for call in stage.lm.calls if call.job in batch.waiting]
+    """Return when the slowest worker had sent its first held reply and begun its first waiting job."""
+    replies: defaultdict[str, list[float]] = defaultdict(list)
+    begins: defaultdict[str, list[float]] = defaultdict(list)
+    for call in stage.lm.calls:
+        job = load.jobs[call.job] if call.job is not None and call.job in batch.running else None
+        if job is not None and job.answered_at is not None:
+            replies[call.caller].append(job.answered_at)
+        elif call.job in batch.waiting:
+            begins[call.caller].append(call.began)
     assert replies, "no held reply came after the alarm"
-    assert begins, "no waiting job was begun after the alarm"
-    return max(min(replies), min(begins))
+    assert replies.keys() == begins.keys(), f"waiting jobs were begun by {len(begins)} of {len(replies)} workers"
+    return max(min(times) for times in (*replies.values(), *begins.values()))
 
 
 GOAL = Goal(

@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field
 
 from tests.faults.lm_stub import Trouble
-from tests.faults.load import Load
+from tests.faults.load import Job, Load
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import Expected, Verdict, judge
 from tests.faults.proxy import Proxy
@@ -22,6 +22,7 @@ _CALLS = _CONCURRENCY + 12
 # A circuit may be between two probes, which are 30 seconds apart at most, and its jobs on a step of the ladder.
 _BACK_SECONDS = 45.0
 _BACKLOG = 4 * _CONCURRENCY
+_MAX_ATTEMPTS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ async def run(size: Size, *, seed: int) -> Measured:
     settings = {
         "lm_timeout_seconds": str(size.lm_timeout_seconds),
         "concurrency": str(_CONCURRENCY),
+        "max_attempts": str(_MAX_ATTEMPTS),
         "delays_seconds": "0.3,0.6,1.2",
     }
     async with (
@@ -78,7 +80,7 @@ async def run(size: Size, *, seed: int) -> Measured:
         failed = frozenset(job.number for job in load.jobs.values() if job.answers and job.answers[0].code != "ok")
         # Garbage and hung calls are billed, and asked again: what is paid twice here, is paid by contract.
         verdict = await judge(stage, load, expected=Expected(dead_letters=failed, is_paid_once=False))
-        by_outage = [number for number in failed if _called_in(stage, number, outages.spans)]
+        by_outage = [number for number in failed if _is_by_outage(stage, load.jobs[number], outages.spans)]
     return Measured(
         _figures(verdict, outages) | {"dead-lettered by it": len(by_outage), "seconds": time.monotonic() - began},
         _problem(size, verdict, outages, by_outage),
@@ -141,9 +143,20 @@ async def _seconds_to_flow(load: Load) -> float:
     return max(0.0, load.last_reply_at - began)
 
 
-def _called_in(stage: Stage, number: int, spans: list[tuple[float, float]]) -> bool:
-    """Tell whether a job called the LM in an outage: only then can that have cost it an attempt."""
-    return any(began <= call.began <= ended for call in stage.lm.calls if call.job == number for began, ended in spans)
+def _is_by_outage(stage: Stage, job: Job, spans: list[tuple[float, float]]) -> bool:
+    """Tell whether an outage may have ended a job: it lived through one, and had not used up its attempts without.
+
+    An answer that says nothing (``output_invalid``) is garbage, which the LM babbles between the outages.
+    """
+    assert job.confirmed_at is not None
+    assert job.answered_at is not None
+    is_through = any(began <= job.answered_at and job.confirmed_at <= ended for began, ended in spans)
+    own = [
+        call
+        for call in stage.lm.calls
+        if call.job == job.number and not any(began <= call.began <= ended for began, ended in spans)
+    ]
+    return is_through and len(own) < _MAX_ATTEMPTS and job.answers[0].code != "output_invalid"
 
 
 def _figures(verdict: Verdict, outages: _Outages) -> dict[str, int | float | str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
+from tests.faults.lm_stub import Call
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured, percentile
 from tests.faults.oracle import Expected, Verdict, judge
@@ -25,6 +26,8 @@ _HEARTBEAT_SECONDS = 2
 _SLACK_SECONDS = 1.0
 _STUCK_SECONDS = 30.0
 _LM_TIMEOUT_SECONDS = 3
+# How long an answer may take from the LM through the proxy into a busy worker.
+_DELIVERY_SECONDS = 0.2
 _BACKLOG = 60
 _JOBS_PER_SECOND = 60.0
 _BATCH = 10
@@ -51,6 +54,7 @@ class _Trial:
     Attributes:
         broker: Between workers and broker.
         lm: Between workers and LM.
+        at_risk: LM calls that the faults before the LM may have cut off.
         found_seconds: Of each black hole before the broker, until every connection was given up.
         back_seconds: Of each fault, until every worker calls the LM again and jobs are answered.
     """
@@ -60,6 +64,7 @@ class _Trial:
     load: Load
     broker: Proxy
     lm: Proxy
+    at_risk: int = 0
     found_seconds: list[float] = field(default_factory=list)
     back_seconds: list[float] = field(default_factory=list)
 
@@ -92,12 +97,29 @@ async def run(size: Size, *, seed: int) -> Measured:
                 await _break_lm(trial, size, rng)
             await load.replied()
         verdict = await judge(stage, load, expected=Expected(is_paid_once=False))
-        extra = sum(stage.lm.paid[number] - 1 for number in range(safe))
+        extra = _Extra.of(stage, load, safe)
     figures = _figures(size, verdict, trial) | {
-        "extra LM calls by the broker's network": extra,
+        "extra LM calls by the broker's network": extra.by_broker,
+        "by the LM's": extra.by_lm,
+        "LM calls that its faults may have cut off": trial.at_risk,
         "seconds": time.monotonic() - began,
     }
     return Measured(figures, _problem(trial, extra))
+
+
+@dataclass(frozen=True, slots=True)
+class _Extra:
+    """LM calls beyond the first of each job, by what was broken meanwhile."""
+
+    by_broker: int
+    by_lm: int
+
+    @classmethod
+    def of(cls, stage: Stage, load: Load, safe: int) -> _Extra:
+        """Count those of the jobs before and after this one; none were made for those that never called."""
+        paid = stage.lm.paid
+        extra = [max(0, paid[number] - 1) for number in range(len(load.jobs))]
+        return cls(sum(extra[:safe]), sum(extra[safe:]))
 
 
 @asynccontextmanager
@@ -168,6 +190,8 @@ async def _break_lm(trial: _Trial, size: Size, rng: random.Random) -> None:
     rng.shuffle(faults)
     for fault in faults:
         await asyncio.sleep(rng.uniform(0, 0.3))
+        first = len(trial.stage.lm.calls)
+        trial.at_risk += len(_on_their_way(trial.stage))
         if fault == "reset":
             trial.lm.reset()
         else:
@@ -175,6 +199,15 @@ async def _break_lm(trial: _Trial, size: Size, rng: random.Random) -> None:
             await asyncio.sleep(_LM_TIMEOUT_SECONDS + rng.uniform(0, 1))
             trial.lm.flow()
         await _come_back(trial)
+        # Asked before or in the hole, and given up by the worker before it came out of it.
+        trial.at_risk += sum(call.is_dropped for call in trial.stage.lm.calls[first:])
+
+
+def _on_their_way(stage: Stage) -> list[Call]:
+    """Return the LM calls whose answer may not have reached its worker: not given yet, or only just now."""
+    since = time.monotonic() - _DELIVERY_SECONDS
+    given = [call for call in stage.lm.calls if call.ended is not None and call.ended > since]
+    return [call for call in [*stage.lm.in_flight, *given] if call.job is not None]
 
 
 async def _come_back(trial: _Trial) -> None:
@@ -204,8 +237,9 @@ async def _come_back(trial: _Trial) -> None:
 def _figures(size: Size, verdict: Verdict, trial: _Trial) -> dict[str, int | float | str]:
     return {
         "jobs": verdict.jobs,
-        "resets": size.resets + size.slow_resets + size.lm_resets,
-        "black holes": size.holes + size.lm_holes,
+        "resets": size.resets + size.slow_resets,
+        "black holes": size.holes,
+        "before the LM": size.lm_resets + size.lm_holes,
         "lost": verdict.lost,
         "wrong replies": verdict.wrong,
         "left in queues": verdict.queued,
@@ -215,12 +249,14 @@ def _figures(size: Size, verdict: Verdict, trial: _Trial) -> dict[str, int | flo
     }
 
 
-def _problem(trial: _Trial, extra: int) -> str | None:
+def _problem(trial: _Trial, extra: _Extra) -> str | None:
     limit = 2 * _HEARTBEAT_SECONDS + _SLACK_SECONDS
     if (found := max(trial.found_seconds, default=0.0)) > limit:
         return f"a black hole was found after {found:.1f} s, with heartbeats of {_HEARTBEAT_SECONDS} s"
-    if extra:
-        return f"{extra} LM calls were made again although only the broker was out of reach"
+    if extra.by_broker:
+        return f"{extra.by_broker} LM calls were made again although only the broker was out of reach"
+    if extra.by_lm > trial.at_risk:
+        return f"{extra.by_lm} LM calls were made again, of {trial.at_risk} that a fault may have cut off"
     if trial.crew.exits or any(trial.crew.stops):
         return f"workers ended by themselves with {trial.crew.exits}, or with {trial.crew.stops} on SIGTERM"
     return None
@@ -229,11 +265,12 @@ def _problem(trial: _Trial, extra: int) -> str | None:
 GOAL = Goal(
     name="network",
     load=lambda size: (
-        f"{size.resets + size.slow_resets + size.lm_resets} resets, {size.holes + size.lm_holes} black holes, "
+        f"{size.resets + size.slow_resets} resets and {size.holes} black holes before the broker, "
+        f"{size.lm_resets} and {size.lm_holes} before the LM, "
         f"{size.latency_seconds:g} s of 300 ms latency each way, to the broker and to the LM"
     ),
     passes="lost 0, no stuck worker; a black hole is found within two heartbeats",
     short=Size(workers=2, resets=4, holes=1, lm_resets=1, lm_holes=0, latency_seconds=2, slow_resets=0),
-    long=Size(workers=3, resets=75, holes=16, lm_resets=20, lm_holes=4, latency_seconds=300, slow_resets=5),
+    long=Size(workers=3, resets=95, holes=20, lm_resets=20, lm_holes=4, latency_seconds=300, slow_resets=5),
     run=run,
 )

@@ -26,6 +26,9 @@ _LM_SECONDS = 0.2
 _BACK_SECONDS = 20.0
 # The clocks of store and suite are the same; rows and books round to milliseconds.
 _CLOCK_SECONDS = 0.005
+# What was claimed before the store went away has begun by then, on a busy machine too.
+_BEGUN_SECONDS = 2.0
+_CONCURRENCY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +61,18 @@ class _Done:
     Attributes:
         verdict: The oracle's.
         calls_away: LM calls that began while the store was away; their jobs were claimed before.
+        most_away: Most of them in one fault.
+        late: Those that began so late that their claim should have failed.
+        again: Deliveries beyond the first of each job.
         unclaimed: Jobs for which an LM call began before the first claim in the store, or without one.
         back_seconds: Of each fault, until every worker called the LM again.
     """
 
     verdict: Verdict
     calls_away: int
+    most_away: int
+    late: int
+    again: int
     unclaimed: list[int]
     back_seconds: list[float]
 
@@ -78,6 +87,21 @@ class _Scene:
     faults: StoreFaults
     away: list[tuple[float, float]] = field(default_factory=list)
     back_seconds: list[float] = field(default_factory=list)
+    deliveries: int = 0
+    zeros: list[tuple[float, float]] = field(default_factory=list)
+
+    def compare_clocks(self) -> None:
+        """Note what the store's clock says at monotonic zero, as seen now."""
+        now = time.monotonic()
+        self.zeros.append((now, time.time() - now))
+
+    def zero_at(self, moment: float) -> float:
+        """Return what the store's clock said at monotonic zero, as it was seen next to a moment."""
+        return min(self.zeros, key=lambda seen: abs(seen[0] - moment))[1]
+
+    async def count_deliveries(self) -> None:
+        """Ask the workers, which must all live, how many messages they were given."""
+        self.deliveries = int(sum([await life.metric("dspex_deliveries_total") for life in self.crew.living]))
 
 
 async def run(size: Size, *, seed: int) -> Measured:
@@ -89,7 +113,7 @@ async def run(size: Size, *, seed: int) -> Measured:
         if isinstance(ending, BaseException):
             raise ending
         done[engine] = ending
-    return _measured(done, seconds=time.monotonic() - began)
+    return _measured(done, size=size, seconds=time.monotonic() - began)
 
 
 async def _named(engine: StoreKind, size: Size, seed: int) -> _Done:
@@ -101,18 +125,20 @@ async def _named(engine: StoreKind, size: Size, seed: int) -> _Done:
 
 
 async def _try(engine: StoreKind, size: Size, seed: int) -> _Done:
-    settings = {"store_hold_seconds": str(size.hold_seconds)}
+    settings = {"store_hold_seconds": str(size.hold_seconds), "concurrency": str(_CONCURRENCY)}
     async with (
         Stage.open(seed=seed, settings=settings, store=engine, has_own_node=False) as stage,
         stage.load() as load,
     ):
         stage.lm.delay_seconds = _LM_SECONDS
+        stage.workers.has_metrics = True
         async with stage.crew(size.workers) as crew:
             await load.create()
             scene = _Scene(stage, load, crew, store_faults(stage))
             async with _feeding(load, size.per_second):
                 await _break(scene, size, random.Random(f"{seed} {engine}"))
             await load.replied()
+            await scene.count_deliveries()
             assert not crew.exits, f"workers ended while the store was away: {crew.exits}"
         return await _judged(scene)
 
@@ -151,9 +177,11 @@ async def _break(scene: _Scene, size: Size, rng: random.Random) -> None:
             fault, seconds = scene.faults.stall(number), rng.uniform(*size.stall_seconds)
         async with fault:
             began = time.monotonic()
+            scene.compare_clocks()
             await asyncio.sleep(seconds)
             scene.away.append((began, time.monotonic()))
         scene.back_seconds.append(await _all_at_work(scene))
+        scene.compare_clocks()
 
 
 async def _all_at_work(scene: _Scene) -> float:
@@ -178,21 +206,21 @@ async def _judged(scene: _Scene) -> _Done:
     told = [answer.code for answer in load.jobs[_CORRUPT].answers]
     assert told == ["internal"], f"the job with the corrupt row was answered with {told}"
     claims = await scene.faults.first_claims()
-    # What the store's clock says at monotonic zero.
-    zero = time.time() - time.monotonic()
     unclaimed = [
         call.job
         for call in stage.lm.calls
         if call.job is not None
-        and claims.get(message_id_of(call.job), float("inf")) / 1_000 > zero + call.began + _CLOCK_SECONDS
+        and claims.get(message_id_of(call.job), float("inf")) / 1_000
+        > scene.zero_at(call.began) + call.began + _CLOCK_SECONDS
     ]
-    calls_away = sum(begin <= call.began <= end for call in stage.lm.calls for begin, end in scene.away)
-    return _Done(verdict, calls_away, unclaimed, scene.back_seconds)
+    away = [sum(begin <= call.began <= end for call in stage.lm.calls) for begin, end in scene.away]
+    late = sum(begin + _BEGUN_SECONDS < call.began <= end for call in stage.lm.calls for begin, end in scene.away)
+    again = scene.deliveries - len(load.jobs)
+    return _Done(verdict, sum(away), max(away), late, again, unclaimed, scene.back_seconds)
 
 
-def _measured(done: dict[StoreKind, _Done], *, seconds: float) -> Measured:
+def _measured(done: dict[StoreKind, _Done], *, size: Size, seconds: float) -> Measured:
     verdicts = [one.verdict for one in done.values()]
-    unclaimed = {engine: one.unclaimed for engine, one in done.items() if one.unclaimed}
     back = {engine: percentile(one.back_seconds, 0.95) for engine, one in done.items()}
     figures = {
         "jobs": sum(verdict.jobs for verdict in verdicts),
@@ -201,17 +229,34 @@ def _measured(done: dict[StoreKind, _Done], *, seconds: float) -> Measured:
         "wrong replies": sum(verdict.wrong for verdict in verdicts),
         "dead-lettered beside the corrupt rows": sum(verdict.dead_lettered for verdict in verdicts) - len(verdicts),
         "LM calls begun while the store was away": sum(one.calls_away for one in done.values()),
+        "deliveries beyond the first": sum(one.again for one in done.values()),
         "without a claim": sum(len(one.unclaimed) for one in done.values()),
         "extra LM calls": sum(verdict.extra_calls for verdict in verdicts),
         **{f"seconds until all workers run again, p95, {engine}": value for engine, value in back.items()},
         "seconds": seconds,
     }
-    problem = None
-    if unclaimed:
-        problem = f"jobs were run without a claim: { {engine: jobs[:5] for engine, jobs in unclaimed.items()} }"
-    elif max(back.values()) > _BACK_SECONDS:
-        problem = f"not all workers ran again within {_BACK_SECONDS:g} s: {back}"
-    return Measured(figures, problem)
+    problems = [problem for engine, one in done.items() if (problem := _problem(engine, one, size))]
+    return Measured(figures, "; ".join(problems) or None)
+
+
+def _problem(engine: StoreKind, done: _Done, size: Size) -> str | None:
+    """Say which promise an engine broke."""
+    in_hand = size.workers * _CONCURRENCY
+    if done.unclaimed:
+        return f"{engine}: jobs were run without a claim: {done.unclaimed[:5]}"
+    if done.late or done.most_away > in_hand:
+        return (
+            f"{engine}: {done.most_away} LM calls began while the store was away and {in_hand} jobs were in hand, "
+            f"{done.late} of them after {_BEGUN_SECONDS:g} s"
+        )
+    # What is in hand in an outage goes back to the broker once.
+    if done.again > size.outages * in_hand:
+        return (
+            f"{engine}: {done.again} deliveries again, of {in_hand} jobs in hand in {size.outages} outages: a hot loop"
+        )
+    if (back := percentile(done.back_seconds, 0.95)) > _BACK_SECONDS:
+        return f"{engine}: not all workers ran again within {_BACK_SECONDS:g} s: {back:.1f}"
+    return None
 
 
 GOAL = Goal(
@@ -228,7 +273,7 @@ GOAL = Goal(
         stalls=1,
         outage_seconds=(5.5, 6),
         stall_seconds=(1, 2),
-        hold_seconds=3,
+        hold_seconds=2,
     ),
     long=Size(
         workers=3,

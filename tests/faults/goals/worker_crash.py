@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from dataclasses import dataclass
 
-from tests.faults.chaos import kill_workers, spread
+from tests.faults.chaos import kill_workers, spread, too_few_in_flight
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import judge
 from tests.faults.stage import Stage
@@ -27,11 +28,12 @@ async def run(size: Size, *, seed: int) -> Measured:
     rng = random.Random(seed)
     began = time.monotonic()
     async with Stage.open(seed=seed, has_own_node=False, is_installed=size.is_installed) as stage, stage.load() as load:
-        stage.lm.delay_seconds = 0.05
+        stage.lm.delay_seconds = 0.1
         async with stage.crew(size.workers) as crew:
             await load.create()
-            await load.publish(range(size.jobs))
+            publishing = asyncio.create_task(load.publish(range(size.jobs)))
             ledger = await kill_workers(stage, crew, load, at=spread(size.jobs, size.kills), rng=rng)
+            await publishing
             await load.replied()
         verdict = await judge(stage, load, ledger=ledger)
         assert not any(crew.stops), f"a worker ended with {crew.stops} on SIGTERM"
@@ -46,7 +48,8 @@ async def run(size: Size, *, seed: int) -> Measured:
             "LM calls in flight at kills": verdict.in_flight_at_kills,
             "extra LM calls": verdict.extra_calls,
             "seconds": time.monotonic() - began,
-        }
+        },
+        too_few_in_flight(ledger),
     )
 
 

@@ -122,6 +122,7 @@ def start_consumer(settings: Settings, topology: Topology) -> StartConsumer:
         try:
             await publisher.start()
             await consumer.start()
+            await consumer.begun()
             yield consumer
         finally:
             await consumer.drain(PATIENCE_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import aio_pika
 import pytest
@@ -126,3 +127,29 @@ async def test_many_questions_at_once_are_all_answered(
     answers = await asyncio.gather(*(callers.is_gone(name) for name in names))
 
     assert answers == [False, True] * 20
+
+
+async def test_jobs_of_one_caller_that_begin_together_share_a_question(
+    connection: AbstractConnection, amqp_url: str, link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes while a question is on its way waits for the next one: an older answer would tell of the past."""
+    callers = Callers(link)
+    address, _ = await direct_address(connection, amqp_url)
+    assert not await callers.is_gone(address)
+    assert callers._channel is not None
+    asked, ask = [], callers._channel.rpc
+    is_asked = asyncio.Event()
+
+    async def rpc(*args: Any, **kwargs: Any) -> Any:
+        asked.append(args)
+        is_asked.set()
+        return await ask(*args, **kwargs)
+
+    monkeypatch.setattr(callers._channel, "rpc", rpc)
+    first = [asyncio.create_task(callers.is_gone(address)) for _ in range(20)]
+    await is_asked.wait()
+    second = [asyncio.create_task(callers.is_gone(address)) for _ in range(20)]
+    answers = await asyncio.gather(*first, *second)
+
+    assert answers == [False] * 40
+    assert len(asked) == 2

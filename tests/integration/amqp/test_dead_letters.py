@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 from aio_pika.abc import AbstractConnection
@@ -11,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
 from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
-from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.connection import connect, scratch_channel, user_of
 from worker.amqp.dead_letters import Plan, Ports, list_dead, replay, show
 from worker.amqp.errors import ReplayLockedError, ReplayStoppedError
 from worker.amqp.topology import Topology, declare
@@ -198,7 +197,8 @@ async def test_a_replay_without_a_work_queue_stops_and_says_so(
 ) -> None:
     """The dead letter stays."""
     await declare(topology, connection)
-    await publish(connection, topology.dead_queue("execute"), json.dumps({}).encode(), message_id="m1")
+    user_id = user_of(str(connection.url))  # type: ignore[attr-defined]
+    await publish(connection, topology.dead_queue("execute"), b"{}", message_id="m1", user_id=user_id)
     async with scratch_channel(connection) as channel:
         await channel.queue_delete(topology.work_queue("execute"))
     with pytest.raises(ReplayStoppedError, match="start a worker"):

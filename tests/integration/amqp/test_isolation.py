@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from aio_pika.abc import AbstractConnection
 
 from tests.integration.amqp.conftest import PATIENCE_SECONDS, MakeHandler, StartConsumer, until, until_depth
+from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
 from worker import telemetry
-from worker.amqp.connection import scratch_channel
-from worker.amqp.consumer import SUSPECT_DELIVERIES
+from worker.amqp.connection import scratch_channel, user_of
+from worker.amqp.suspects import RUNS_ALONE, SUSPECT_DELIVERIES, SUSPECT_DELIVERIES_WITHOUT_ID
 from worker.message import LANES, Ack, Delay, Delivery, Isolate, Leave, Outcome, Trail
 
 LATER = Delay(200, Trail(waits=1))
+LAST_DELIVERY = SUSPECT_DELIVERIES_WITHOUT_ID + RUNS_ALONE - 1
 
 
 class Suspicious:
@@ -113,6 +116,52 @@ async def test_a_message_delivered_often_before_is_not_handed_in_beside_others(
 
     assert not any(one.is_alone for one in leaving.deliveries)
     assert (delivery.delivery_count, delivery.is_alone) == (SUSPECT_DELIVERIES, True)
+
+
+async def test_a_message_without_an_id_that_kills_each_time_is_ended_unseen(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller, connection: AbstractConnection
+) -> None:
+    """It has no row that counts: the delivery limit of 100 would be 100 dead workers."""
+    leaving = make_handler(Leave(), is_replying=False)
+    async with start_consumer(leaving.handle):
+        await publish(connection, f"{caller.namespace}.execute", reply_to=caller.reply_queue)
+        await leaving.seen(1)
+    for seen in range(2, LAST_DELIVERY + 2):
+        async with start_consumer(leaving.handle):
+            await leaving.seen(seen)
+    unseen = make_handler(Ack())
+    async with start_consumer(unseen.handle):
+        letter = await caller.dead_letter("execute")
+        reply = json.loads((await caller.reply(None)).body)
+
+    assert [one.is_alone for one in leaving.deliveries] == [False] * 2 + [True] * RUNS_ALONE
+    assert (letter.headers["x-dspex-code"], reply["error_detail"]["code"]) == ("worker_lost", "worker_lost")
+
+    assert unseen.deliveries == []
+
+
+async def test_a_suspect_that_makes_room_for_another_keeps_its_count(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller, connection: AbstractConnection
+) -> None:
+    """The broker counts the copy from 0; two killers would take turns for ever."""
+    queue, own = f"{caller.namespace}.execute", user_of(caller._url)
+    copy = {"x-dspex-generation": 0, "x-dspex-anonymous": True}
+    leaving = make_handler(Leave(), is_open=False, is_replying=False)
+    async with start_consumer(leaving.handle) as consumer:
+        async with consumer.paused("test"):
+            for body, deliveries in ((b"1", SUSPECT_DELIVERIES_WITHOUT_ID), (b"2", LAST_DELIVERY)):
+                headers = copy | {"x-dspex-deliveries": deliveries}
+                await publish(connection, queue, body, user_id=own, headers=headers)
+        await leaving.seen(1)
+        await until(lambda: consumer.in_flight("execute") == 1)
+        leaving.gate.set()
+        first, second = await leaving.seen(2)
+    async with start_consumer(make_handler(Ack()).handle):
+        letter = await caller.dead_letter("execute")
+
+    assert [(one.body, one.is_alone, one.trail.waits) for one in (first, second)] == [(b"1", True, 0), (b"2", True, 1)]
+
+    assert (letter.body, letter.headers["x-dspex-code"]) == (b"2", "worker_lost")
 
 
 async def test_a_message_that_came_often_because_its_channels_were_lost_is_no_suspect(

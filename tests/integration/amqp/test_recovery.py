@@ -141,6 +141,27 @@ async def test_a_full_dead_letter_queue_pauses_consuming_until_there_is_room(
     assert {letter.message_id for letter in taken} == {f"m{number}" for number in range(published)}
 
 
+async def test_a_stop_does_not_wait_for_room_in_a_full_dead_letter_queue(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller, connection: AbstractConnection
+) -> None:
+    """The reply is out and the outcome kept, so the message may go back; that is a clean end."""
+    handler = make_handler(DeadLetter(LETTER))
+    before = telemetry.SETTLEMENTS.labels("give_back")._value.get()
+    async with start_consumer(handler.handle, concurrency=1) as consumer:
+        published = 0
+        while consumer.is_consuming:
+            await caller.publish("execute", b" " * 300_000, reply_to=None, message_id=f"m{published}")
+            published += 1
+            await until(lambda: consumer.in_flight("execute") == 0 or not consumer.is_consuming)
+        is_drained = await asyncio.wait_for(consumer.drain(60), 10)
+        held, kept = await caller.depth("execute"), await caller.depth("execute.dead")
+
+    assert telemetry.SETTLEMENTS.labels("give_back")._value.get() == before + 1
+    assert (held, kept) == (1, published - 1)
+
+    assert is_drained
+
+
 async def test_start_waits_for_a_broker_that_is_away(
     settings: Settings, make_handler: MakeHandler, topology: Topology
 ) -> None:

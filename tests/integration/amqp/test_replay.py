@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer
 from tests.integration.amqp.raw import publish
-from worker.amqp.connection import scratch_channel, user_of
+from worker.amqp.connection import connect, scratch_channel, user_of
 from worker.amqp.dead_letters import AuditLine, Plan, Ports, Selection, purge, replay, show
 from worker.amqp.dead_letters.source import peek
 from worker.amqp.errors import AuditError
@@ -192,8 +192,48 @@ async def test_a_stop_ends_after_the_message_in_hand(connection: AbstractConnect
     report = await replay(connection, topology, "execute", ports=ports)
 
     assert (report.is_interrupted, report.replayed) == (True, 2)
+    assert (report.total, report.left, report.unseen) == (4, 2, 0)
     assert await dead(connection, topology, count=2) == {"m2", "m3"}
     assert await work(connection, topology) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize("plan", [Plan(), Plan(is_dry_run=True), Plan(limit=2)], ids=["all", "dry", "limit"])
+async def test_a_run_that_came_to_its_end_has_seen_all_that_it_meant_to(
+    connection: AbstractConnection, topology: Topology, plan: Plan
+) -> None:
+    """A limit is an end, too."""
+    for number in range(4):
+        await bury(connection, topology, f"m{number}")
+    replayed = await replay(connection, topology, "execute", plan=plan)
+    await at_rest(connection, topology, count=4 if plan.is_dry_run else 4 - replayed.replayed)
+    purged = await purge(connection, topology, "execute", plan=plan)
+
+    assert (replayed.unseen, purged.unseen) == (0, 0)
+
+
+async def test_letters_that_somebody_else_holds_are_told(
+    connection: AbstractConnection, topology: Topology, amqp_url: str
+) -> None:
+    """They are not replayed, so the run is not through; the next one takes them."""
+    for number in range(5):
+        await bury(connection, topology, f"m{number}")
+    other = await connect(amqp_url, name="other")
+    checked: list[Delivery] = []
+    async with scratch_channel(other) as channel:
+
+        async def check(delivery: Delivery) -> bool:
+            checked.append(delivery)
+            if len(checked) == 6:  # all were looked at, and the first is about to move
+                assert len([one async for one in peek(channel, topology.dead_queue("execute"), 2)]) == 2
+            return True
+
+        replayed = await replay(connection, topology, "execute", ports=Ports(check=check))
+    await at_rest(connection, topology, count=2)
+    again = await replay(connection, topology, "execute")
+    await other.close()
+
+    assert (replayed.total, replayed.replayed, replayed.left, replayed.unseen) == (5, 3, 2, 2)
+    assert (again.replayed, again.unseen, again.is_interrupted) == (2, 0, False)
 
 
 async def test_a_rate_spaces_the_messages(connection: AbstractConnection, topology: Topology) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from aio_pika.abc import AbstractConnection
+from yarl import URL
 
+from tests.faults.proxy import Proxy
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer
-from worker.amqp.connection import scratch_channel
+from worker.amqp.connection import connect, scratch_channel
 from worker.amqp.errors import TopologyError
 from worker.amqp.topology import Topology, count_consumers, declare, measure, remove
 from worker.message import Ack
@@ -18,6 +22,24 @@ async def test_declaring_twice_changes_nothing(connection: AbstractConnection, t
     await declare(topology, connection)
 
     assert [await measure(connection, queue.name) for queue in topology.queues] == [(0, 0)] * 8
+
+
+async def test_declaring_again_through_a_slow_network_is_one_round_trip(
+    connection: AbstractConnection, topology: Topology, amqp_url: str
+) -> None:
+    """A worker that comes back declares three times; 20 round trips each would keep it away for long."""
+    await declare(topology, connection)
+    async with Proxy(URL(amqp_url).port or 0) as proxy:
+        slow = await connect(proxy.url(amqp_url), name="slow")
+        proxy.latency_seconds = 0.2
+        before = time.monotonic()
+        await declare(topology, slow)
+        seconds = time.monotonic() - before
+        proxy.latency_seconds = 0.0
+        await slow.close()
+
+    # Three of 0.4 s: the channel opened, all declared, the channel closed.
+    assert 1.2 <= seconds < 2.4
 
 
 async def test_every_difference_is_told_with_what_to_do(

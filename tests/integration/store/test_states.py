@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.integration.store.rows import Hand, failure, finish, success, ticket
-from worker.store import Spent, Store, Verdict
+from worker.store import Spent, Store, StoredOutcome, Verdict
 
 
 async def test_new_job_is_mine(store: Store, hand: Hand) -> None:
@@ -122,6 +122,46 @@ async def test_success_of_a_waiting_job_is_stored(store: Store) -> None:
     await finish(store, ticket(), token=claim.token, outcome=success())
 
     assert (await store.claim(ticket())).stored == success()
+
+
+@pytest.mark.parametrize("generation", [0, 1])
+async def test_success_of_a_job_whose_row_is_gone_is_stored(store: Store, hand: Hand, generation: int) -> None:
+    """Another worker took the job over and refused it at no cost: what the first one paid for is kept all the same."""
+    of = ticket(generation=generation)
+    claim = await store.claim(of)
+    await hand.execute("DELETE FROM jobs")
+
+    stored = await finish(store, of, token=claim.token, outcome=success(), spent=Spent(lm_calls=2, cost_usd=0.5))
+    again = await store.claim(of)
+    late = await finish(store, of, token="another", outcome=success(b"later"))
+
+    assert (again.verdict, again.stored, again.lm_calls, again.cost_usd) == (Verdict.STORED, stored, 2, 0.5)
+    assert (stored, late) == (replace(success(), generation=generation), stored)
+
+
+async def test_a_job_that_nobody_waited_for_can_be_claimed_again(store: Store, other: Store) -> None:
+    """Done(error, caller_gone) → claim → running; what it did cost stays counted."""
+    claim = await store.claim(ticket())
+    gone = StoredOutcome(is_success=False, code="caller_gone", reply=b"gone", settlement="")
+    await finish(store, ticket(), token=claim.token, outcome=gone, spent=Spent(lm_calls=2, cost_usd=0.5))
+    kept = await store.get_result("job")
+    again = await other.claim(ticket())
+
+    assert gone == kept
+    assert (again.verdict, again.lm_calls, again.cost_usd, again.crashes) == (Verdict.MINE, 2, 0.5, 0)
+
+
+async def test_a_late_success_wins_over_a_caller_that_is_gone(store: Store, other: Store, hand: Hand) -> None:
+    """Paid work is never thrown away."""
+    first = await store.claim(ticket())
+    await hand.give_to_ghost("job", seen_ms_ago=11_000)
+    second = await other.claim(ticket())
+    gone = StoredOutcome(is_success=False, code="caller_gone", reply=b"gone", settlement="")
+    await finish(other, ticket(), token=second.token, outcome=gone)
+
+    stored = await finish(store, ticket(), token=first.token, outcome=success())
+
+    assert (stored, await store.get_result("job")) == (success(), success())
 
 
 async def test_error_is_stored_under_its_own_token(store: Store) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import stat
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -157,6 +159,19 @@ def test_the_audit_file_is_its_owners_alone_and_only_grows(tmp_path: Path):
     assert {"time", "os_user", "broker_user", "message_id", "generation_to"} <= set(lines[0])
 
 
+def test_the_audit_file_names_who_it_is_and_not_who_he_says(tmp_path: Path, monkeypatch):
+    """The environment may say anything; a user without a name has a number."""
+    monkeypatch.setenv("LOGNAME", "somebody-else")
+    with AuditTrail.open(tmp_path / "audit.jsonl") as trail:
+        trail.write(LINE)
+    monkeypatch.setattr(os, "getuid", lambda: 4_242_424)
+    with AuditTrail.open(tmp_path / "audit.jsonl") as trail:
+        trail.write(LINE)
+    users = [json.loads(line)["os_user"] for line in (tmp_path / "audit.jsonl").read_text().splitlines()]
+
+    assert users == [pwd.getpwuid(os.geteuid()).pw_name, "4242424"]
+
+
 def test_an_audit_file_that_cannot_be_written_is_named(tmp_path: Path):
     """Before anything moves."""
     with pytest.raises(AuditError, match=r"cannot be written: .* --audit"), AuditTrail.open(tmp_path):
@@ -187,12 +202,22 @@ def test_a_letter_that_the_broker_moved_tells_what_the_broker_knows():
     assert seen.first_failed_ms == 1_767_225_600_000
 
 
+@pytest.mark.parametrize("user_id", [None, "mallory"])
+def test_what_nobody_trusted_has_written_tells_nothing(user_id):
+    """A forged letter has no code, no time and no worker."""
+    seen = view(letter(user_id, x_dspex_first_failed=1, x_dspex_worker="w"), trusted_users={"worker"})
+
+    assert (seen.code, seen.message, seen.first_failed_ms, seen.worker, seen.generation) == (None, None, None, None, 0)
+    assert seen.tenant == user_id
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
         (letter("worker"), None),
         (letter("mallory", x_death=[DEATH]), None),
-        (letter(None), None),
+        (letter(None), "untrusted_sender"),
+        (letter(None, x_death=[DEATH]), None),
         (letter("mallory"), "untrusted_sender"),
         (letter("worker", x_dspex_generation=3), "too_many_replays"),
         (letter("worker", body=b'{"args": {"replace": true}}'), "replaces_program"),

@@ -11,7 +11,8 @@ import pytest
 from tests.support.inbox_bench import Bench, body_of, job
 from tests.support.left_hand import open_store
 from worker.errors import CancelledJobError, ExpiredError
-from worker.message import Ack, DeadLetter, Delay, Isolate, Trail
+from worker.message import Ack, DeadLetter, Delay, Isolate, Job, Trail
+from worker.standing import Standing
 from worker.store import Holding, Store, StoredOutcome, Ticket, Verdict
 
 DAY_MS = 86_400_000
@@ -47,7 +48,7 @@ async def test_a_job_that_may_have_killed_its_worker_asks_to_run_alone(bench: Be
 
     assert (outcome.reply, outcome.code, bench.runs) == (None, "isolated", 0)
     assert outcome.settlement == Isolate(
-        later=Delay(1_000, Trail(attempts=1, waits=3, first_delivered_ms=bench.clock.now_ms))
+        later=Delay(1_000, Trail(attempts=1, waits=3, first_delivered_ms=claim.first_seen_ms))
     )
     assert (claim.verdict, claim.crashes, claim.attempts) == (Verdict.MINE, 2, 0)
 
@@ -75,6 +76,21 @@ async def test_a_job_that_killed_three_workers_is_not_run_again(bench: Bench, tm
     assert (bench.runs, repeated.reply) == (0, outcome.reply)
     assert isinstance(outcome.settlement, DeadLetter)
     assert outcome.settlement.letter.code == json.loads(body_of(outcome))["error_detail"]["code"] == "worker_lost"
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, "ok"), (2, "budget_exceeded")])
+async def test_a_bound_on_the_cost_outlives_one_crash(bench: Bench, tmp_path: Path, times: int, code: str) -> None:
+    """It may be exceeded by the call in flight, which is the one that the crash took along; that was one call."""
+    await crash(tmp_path, times=times)
+
+    async def bounded(one: Job, standing: Standing) -> StoredOutcome:
+        standing.meter.max_cost_usd = 1.0
+        return await bench.succeeding()(one, standing)
+
+    outcome = await bench.inbox.once(job(is_alone=True), bounded)
+    meter = bench.standings[0].meter
+
+    assert (outcome.code, meter.calls_lost, meter.to_json()["cost_usd"]) == (code, times, None)
 
 
 async def test_a_replay_of_a_killer_begins_anew(bench: Bench, tmp_path: Path) -> None:

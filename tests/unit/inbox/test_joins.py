@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.inbox_bench import Bench, body_of, job
+from tests.support.inbox_bench import Bench, again, body_of, job
 from tests.support.left_hand import open_store
 from worker.errors import IdempotencyConflictError, InvalidInputsError, LMUnavailableError, OutputInvalidError
 from worker.inbox import Run
@@ -35,7 +35,13 @@ class Watched:
 
 
 class Two:
-    """Two deliveries of one job: the first runs until it is told to go on, the second has joined it."""
+    """Two deliveries of one job: the first runs until it is told to go on, the second comes meanwhile.
+
+    Attributes:
+        is_gone: Whether the broker has taken the first one back.
+    """
+
+    is_gone = True
 
     def __init__(self, bench: Bench, watched: Watched) -> None:
         self.bench = bench
@@ -45,7 +51,8 @@ class Two:
     async def start(self, *, then: Run | None = None, second: Job | None = None) -> None:
         entered = asyncio.Event()
         once = self.bench.inbox.once
-        self.first = asyncio.create_task(once(job(), self.bench.held(entered, self.go_on, then=then)))
+        leading = job(is_gone=lambda: self.is_gone)
+        self.first = asyncio.create_task(once(leading, self.bench.held(entered, self.go_on, then=then)))
         await entered.wait()
         assert await self.watched.verdicts.get() is Verdict.MINE
         self.second = asyncio.create_task(once(second or job(), self.bench.succeeding()))
@@ -131,19 +138,56 @@ async def test_other_content_is_a_conflict_while_the_first_runs(two: Two) -> Non
     await two.end()
 
 
-async def test_twenty_deliveries_at_once_are_one_run(two: Two) -> None:
-    """Whichever of them is first."""
-    entered, go_on = asyncio.Event(), asyncio.Event()
-    run = two.bench.held(entered, go_on)
-    tasks = [asyncio.create_task(two.bench.inbox.once(job(), run)) for _ in range(20)]
-    await entered.wait()
-    for _ in tasks:
-        await two.watched.verdicts.get()
-    go_on.set()
-    outcomes = await asyncio.gather(*tasks)
+async def test_a_duplicate_of_a_run_that_settles_itself_takes_no_place(two: Two) -> None:
+    """It hops at once, while the run goes on, and is answered from the store when it comes back."""
+    two.is_gone = False
+    await two.start()
+    hop = await two.second
+    first = await end_of(two)
+    repeated = await two.bench.inbox.once(job(trail=again(hop)), two.bench.succeeding())
 
-    assert two.bench.runs == 1
-    assert {body_of(outcome) for outcome in outcomes} == {body_of(outcomes[0])}
+    assert hop.settlement == Delay(1_000, Trail(waits=1, first_delivered_ms=two.bench.clock.now_ms))
+    assert (repeated.reply, repeated.settlement, two.bench.runs) == (first.reply, Ack(), 1)
+
+
+async def test_duplicates_of_a_job_that_fails_make_one_dead_letter(two: Two) -> None:
+    """Each has its reply; the run's own delivery has made the letter."""
+    two.is_gone = False
+    await two.start(then=two.bench.failing(OutputInvalidError("bad")))
+    hop = await two.second
+    first = await end_of(two)
+    assert first.on_settled is not None
+    await first.on_settled()
+    repeated = await two.bench.inbox.once(job(trail=again(hop)), two.bench.succeeding())
+
+    assert isinstance(first.settlement, DeadLetter)
+    assert (repeated.reply, repeated.settlement) == (first.reply, Ack())
+
+
+async def test_one_of_many_deliveries_joins_a_run_whose_own_is_gone(two: Two) -> None:
+    """The others hop: a joiner that lives answers and settles for the run."""
+    await two.start()
+    hops = [await two.bench.inbox.once(job(), two.bench.succeeding()) for _ in range(20)]
+    _, second = await two.end()
+
+    assert (second.code, two.bench.runs) == ("ok", 1)
+    assert {type(hop.settlement) for hop in hops} == {Delay}
+
+
+async def test_a_delivery_joins_where_the_joiner_is_gone_as_well(two: Two) -> None:
+    """The ack time-out may be shorter than the wait."""
+    await two.start(second=job(is_gone=lambda: True))
+    third = asyncio.create_task(two.bench.inbox.once(job(), two.bench.succeeding()))
+    assert await two.watched.verdicts.get() is Verdict.HERE
+    await two.end()
+
+    assert ((await third).code, two.bench.runs) == ("ok", 1)
+
+
+async def end_of(two: Two) -> Outcome:
+    """Let the run end, and return how it did."""
+    two.go_on.set()
+    return await two.first
 
 
 async def test_a_run_that_nobody_knows_is_looked_for_again_later(two: Two) -> None:

@@ -215,6 +215,20 @@ def test_no_reply_goes_to_a_queue_of_the_namespace(reply_to: str) -> None:
         check_reply_to(reply_to, namespace="dspex", pattern="")
 
 
+@pytest.mark.parametrize("reply_to", ["dspex.reply.ann", "dspex.reply.ann.", "dspex.reply.ann.1", "orders", None])
+def test_a_tenant_has_reply_queues_of_its_own(reply_to: str | None) -> None:
+    """The one of its name, and those that begin with it and a dot; others are the pattern's to allow."""
+    check_reply_to(reply_to, namespace="dspex", pattern="", tenant="ann")
+
+
+@pytest.mark.parametrize("reply_to", ["dspex.reply.bob", "dspex.reply.anna", "dspex.reply.", "dspex.reply..ann"])
+@pytest.mark.parametrize("tenant", ["ann", ""])
+def test_no_reply_goes_to_another_tenants_queue(reply_to: str, tenant: str) -> None:
+    """Nobody's neither, and the operator's pattern opens none of them."""
+    with pytest.raises(ReplyToNotAllowedError):
+        check_reply_to(reply_to, namespace="dspex", pattern=".*", tenant=tenant)
+
+
 @pytest.mark.parametrize(("reply_to", "is_allowed"), [("good-1", True), ("bad", False), ("good-1x", False)])
 def test_the_operators_pattern_must_match_in_full(reply_to: str, is_allowed: bool) -> None:
     """It is a pattern for the whole name, not for a part of it."""

@@ -7,9 +7,9 @@ Payloads are never in it.
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import pwd
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -122,9 +122,10 @@ def _ids(letter: DeadLetterView) -> tuple[str | None, str | None, str | None, st
 
 
 def _os_user() -> str:
+    """Return who runs this; the environment would say whatever it was told."""
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need not have a name
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user need not have a name
         return str(os.getuid())
 
 

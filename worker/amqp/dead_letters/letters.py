@@ -91,10 +91,12 @@ def read_trail(message: DeliveredMessage, *, trusted_users: Collection[str]) -> 
 
 
 def is_foreign(message: DeliveredMessage, *, trusted_users: Collection[str]) -> bool:
-    """Tell whether somebody who is not trusted has put a letter here: no worker did, and the broker did not."""
+    """Tell whether somebody who is not trusted has put a letter here: no worker did, and the broker did not.
+
+    Every worker's letter carries its user, so one that carries none is nobody's.
+    """
     properties = message.header.properties
-    user_id = properties.user_id
-    return bool(user_id) and user_id not in trusted_users and not _was_moved(properties.headers or {})
+    return properties.user_id not in trusted_users and not _was_moved(properties.headers or {})
 
 
 def read_header(message: DeliveredMessage, name: str) -> object:
@@ -103,9 +105,9 @@ def read_header(message: DeliveredMessage, name: str) -> object:
 
 
 def _letter_headers(message: DeliveredMessage, *, trusted_users: Collection[str]) -> Mapping[str, Any]:
-    """Return the headers; without those of a letter where the broker moved what a publisher wrote."""
+    """Return the headers; without those of a letter where no trusted user has written them."""
     headers: Mapping[str, Any] = message.header.properties.headers or {}
-    if message.header.properties.user_id in trusted_users or not _was_moved(headers):
+    if message.header.properties.user_id in trusted_users:
         return headers
     return {name: value for name, value in headers.items() if not str(name).startswith("x-dspex-")}
 

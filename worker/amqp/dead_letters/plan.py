@@ -58,7 +58,7 @@ class Ports:
         on_progress: Gets messages done and messages in all.
         audit: Gets a line for each message, just before it is removed. What it raises ends the run.
         check: Gets each job as a worker would get it; raises a `WorkerError` if it would be refused, and tells whether
-            its inputs could be checked. None: nothing is checked.
+            it could be compared with the program that it names. None: nothing is checked.
         stop: Set to end the run after the message in hand.
     """
 
@@ -78,9 +78,10 @@ class ReplayReport:
         is_interrupted: Whether it was ended before it was through.
         total: Letters that were meant.
         replayed: Messages that are back in their work queue; in a dry run, that would be.
-        left: Letters that were meant and stay, each with its refusal.
+        left: Letters that were meant and stay: refused, or not come to before the end.
         expired: Letters that only expired, would be meant, and were not asked for.
-        unchecked: Execute jobs whose inputs could not be checked: the program is not known here.
+        unseen: Letters that were there and were not looked at: somebody else holds or took them.
+        unchecked: Jobs that name a program and could not be compared with it: there is no store to read.
         patched: Messages that the patch has changed, of those replayed.
         counts: (program id or None, code or None) → messages replayed.
         refusals: Why letters stay, or made the replay stop.
@@ -93,6 +94,7 @@ class ReplayReport:
     replayed: int = 0
     left: int = 0
     expired: int = 0
+    unseen: int = 0
     unchecked: int = 0
     patched: int = 0
     counts: Counts = field(default_factory=dict)
@@ -109,6 +111,7 @@ class PurgeReport:
         is_interrupted: Whether it was ended before it was through.
         purged: Messages that are gone for good; in a dry run, that would be.
         expired: Letters that only expired, would be meant, and were not asked for.
+        unseen: Letters that were there and were not looked at: somebody else holds or took them.
         counts: (program id or None, code or None) → messages purged.
     """
 
@@ -117,4 +120,5 @@ class PurgeReport:
     is_interrupted: bool = False
     purged: int = 0
     expired: int = 0
+    unseen: int = 0
     counts: Counts = field(default_factory=dict)

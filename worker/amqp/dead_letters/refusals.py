@@ -4,7 +4,7 @@
 code                 what it means                                                           ``force`` replays it
 ==================== ======================================================================= =====================
 ``not_copyable``     its headers are too large or not UTF-8                                  no
-``untrusted_sender`` a user who is not trusted put it into the dead-letter queue             yes, as a fresh job
+``untrusted_sender`` a user who is not trusted, or nobody by name, put it there              yes, as a fresh job
 ``too_many_replays`` it was replayed three times and failed each time                        yes
 ``replaces_program`` it replaces a program, perhaps with an older definition than today's    yes
 a wire code          a worker would refuse it at once                                        yes
@@ -61,7 +61,8 @@ def object_to(message: DeliveredMessage, letter: DeadLetterView, *, trusted_user
     if not is_copyable(message.header.properties):
         return _refuse(letter, "not_copyable", "Its headers are too large or not UTF-8")
     if is_foreign(message, trusted_users=trusted_users):
-        told = f"It was put there by the broker user {letter.tenant!r}: a worker's goes into DSPEX_TRUSTED_USERS"
+        user = "somebody who does not say who he is" if letter.tenant is None else f"the broker user {letter.tenant!r}"
+        told = f"It was put there by {user}: a worker's goes into DSPEX_TRUSTED_USERS"
         return _refuse(letter, "untrusted_sender", told)
     if letter.generation >= MAX_GENERATION:
         return _refuse(letter, "too_many_replays", f"It was replayed {letter.generation} times and failed each time")

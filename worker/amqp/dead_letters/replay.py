@@ -90,9 +90,13 @@ class _Copy:
 
 @dataclass(slots=True)
 class _Findings:
-    """What one pass has found."""
+    """What one pass has found.
+
+    ``is_cut`` tells that it was ended, by a stop or by the limit, and did not run out of letters.
+    """
 
     seen: int = 0
+    is_cut: bool = False
     meant: int = 0
     expired: int = 0
     unchecked: int = 0
@@ -120,13 +124,15 @@ class _Replay:
     async def run(self, depth: int) -> ReplayReport:
         """Look at everything, then move it if it may be moved."""
         found = await self._survey(depth)
+        unseen = 0 if found.is_cut else depth - found.seen
         if self._plan.is_dry_run:
-            return self._report(found)
+            return self._report(found, done=found, unseen=unseen)
         if self._ports.stop.is_set() or self._is_held_up_by(found.refusals):
-            found.counts.clear()
-            found.patched = 0
-            return self._report(found)
-        return self._report(await self._move(found))
+            return self._report(found, done=_Findings(unchecked=found.unchecked), unseen=unseen)
+        moved = await self._move(found)
+        if not moved.is_cut:
+            unseen += found.seen - moved.seen
+        return self._report(found, done=moved, unseen=unseen)
 
     async def _survey(self, depth: int) -> _Findings:
         """Look at every message, change none."""
@@ -147,6 +153,7 @@ class _Replay:
         pace = _Pace(self._plan.rate, stop=self._ports.stop)
         async for copy in self._copies(peek(self._channel, self._source.queue, found.seen), moved):
             if await pace.is_stopped():
+                moved.is_cut = True
                 break
             await self._move_one(copy)
             moved.note(copy)
@@ -160,13 +167,17 @@ class _Replay:
         """
         async with aclosing(messages):
             async for message in messages:
-                if self._ports.stop.is_set() or read_header(message, HEADER_REPLAY) == self._id:
+                if self._ports.stop.is_set():
+                    found.is_cut = True
+                    return
+                if read_header(message, HEADER_REPLAY) == self._id:
                     return
                 found.seen += 1
                 copy = await self._prepare(message, found)
                 if copy is not None:
                     yield copy
                 if found.counts.total() == self._plan.limit:
+                    found.is_cut = True
                     return
 
     async def _prepare(self, message: DeliveredMessage, found: _Findings) -> _Copy | None:
@@ -225,19 +236,21 @@ class _Replay:
         with losses():
             await self._channel.basic_ack(copy.message.delivery_tag or 0)
 
-    def _report(self, found: _Findings) -> ReplayReport:
-        replayed = found.counts.total()
+    def _report(self, found: _Findings, *, done: _Findings, unseen: int) -> ReplayReport:
+        """Set what was moved against what the survey found; letters that came in between are on top of it."""
+        total, replayed = max(found.meant, done.meant), done.counts.total()
         return ReplayReport(
             queue=self._source.queue,
             is_dry_run=self._plan.is_dry_run,
             is_interrupted=self._ports.stop.is_set(),
-            total=found.meant,
+            total=total,
             replayed=replayed,
-            left=found.meant - replayed,
+            left=total - replayed,
             expired=found.expired,
-            unchecked=found.unchecked,
-            patched=found.patched,
-            counts=dict(found.counts),
+            unseen=unseen,
+            unchecked=done.unchecked,
+            patched=done.patched,
+            counts=dict(done.counts),
             refusals=tuple(found.refusals),
         )
 

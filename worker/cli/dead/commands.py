@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,20 +14,19 @@ import typer
 from worker.cli.dead.options import (
     AsJSON,
     AuditFile,
-    Codes,
     DryRun,
+    Filters,
+    Force,
     Limit,
-    MessageIds,
-    NewerThan,
-    OlderThan,
-    Programs,
+    Patch,
     QueueName,
-    Tenant,
+    Rate,
+    SkipInvalid,
     WithExpired,
     audit_file,
     read_lane,
     read_patch,
-    read_selection,
+    with_filters,
 )
 from worker.cli.dead.reports import print_letters, print_purge, print_queues, print_replay
 from worker.cli.dead.runs import on_broker, purge_letters, replay_letters
@@ -34,7 +34,9 @@ from worker.cli.printing import print_json
 from worker.cli.running import EXIT_ERROR, EXIT_INTERRUPTED, load_settings, stop
 
 if TYPE_CHECKING:
-    from worker.amqp.dead_letters import OnRefusal, PurgeReport
+    from worker.amqp.dead_letters import OnRefusal, Plan, PurgeReport, ReplayReport
+    from worker.message import Lane
+    from worker.settings import Settings
 
 _dead = typer.Typer(
     no_args_is_help=True,
@@ -61,15 +63,11 @@ def list_queues(*, as_json: AsJSON = False) -> None:
 
 
 @_dead.command("show")
+@with_filters
 def show_letters(
     queue: QueueName,
     *,
-    code: Codes = None,
-    program: Programs = None,
-    message_id: MessageIds = None,
-    tenant: Tenant = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    filters: Filters,
     limit: Annotated[int, typer.Option(min=1, help="How many, the oldest first.")] = 20,
     as_json: AsJSON = False,
 ) -> None:
@@ -79,14 +77,7 @@ def show_letters(
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    selection = read_selection(
-        codes=code,
-        programs=program,
-        message_ids=message_id,
-        tenant=tenant,
-        ages=(older_than, newer_than),
-        has_expired=True,
-    )
+    selection = filters.selection(has_expired=True)
     from worker.amqp.dead_letters import show
 
     letters = on_broker(
@@ -102,32 +93,18 @@ def show_letters(
 
 
 @_dead.command("replay")
+@with_filters
 def replay_command(
     queue: QueueName,
     *,
-    code: Codes = None,
-    program: Programs = None,
-    message_id: MessageIds = None,
-    tenant: Tenant = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    filters: Filters,
     include_expired: WithExpired = False,
     limit: Limit = None,
-    rate: Annotated[
-        float | None, typer.Option(min=0.001, metavar="N", help="At most so many messages a second.")
-    ] = None,
-    patch: Annotated[
-        str | None,
-        typer.Option(metavar="FILE|JSON", help="A JSON merge patch (RFC 7396) for the `args` of each job."),
-    ] = None,
+    rate: Rate = None,
+    patch: Patch = None,
     dry_run: DryRun = False,
-    skip_invalid: Annotated[
-        bool, typer.Option("--skip-invalid", help="Leave letters that would fail again where they are; move the rest.")
-    ] = False,
-    force: Annotated[
-        bool,
-        typer.Option("--force", help="Move them all the same; also a fourth replay, and a create with `replace`."),
-    ] = False,
+    skip_invalid: SkipInvalid = False,
+    force: Force = False,
     audit: AuditFile = None,
     as_json: AsJSON = False,
 ) -> None:
@@ -139,23 +116,15 @@ def replay_command(
     Safe to interrupt: each one is copied, the copy is confirmed, and only then the dead letter is removed. Killed or
     not, run it again for the rest. Ctrl-C ends it after the message in hand.
 
-    Exits with 0 when it is through; 1 where a letter would fail again, or another replay runs; 2 where the broker
-    cannot be reached; 130 after Ctrl-C.
+    Exits with 0 when it is through; 1 where a letter would fail again or is held by somebody else, or another replay
+    runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    selection = read_selection(
-        codes=code,
-        programs=program,
-        message_ids=message_id,
-        tenant=tenant,
-        ages=(older_than, newer_than),
-        has_expired=include_expired,
-    )
     from worker.amqp.dead_letters import Plan
 
     plan = Plan(
-        selection=selection,
+        selection=filters.selection(has_expired=include_expired),
         limit=limit,
         is_dry_run=dry_run,
         trusted_users=frozenset(settings.trusted_users),
@@ -163,26 +132,15 @@ def replay_command(
         patch=read_patch(patch),
         on_refusal=_on_refusal(skip_invalid=skip_invalid, force=force),
     )
-    path = audit_file(audit, namespace=settings.namespace)
-    report = replay_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
-    print_replay(report, plan=plan, as_json=as_json)
-    if report.is_interrupted:
-        raise typer.Exit(EXIT_INTERRUPTED)
-    is_held_up = plan.on_refusal == "stop" and any(not refusal.is_final for refusal in report.refusals)
-    if is_held_up and not dry_run:
-        raise typer.Exit(EXIT_ERROR)
+    _replay(settings, lane, plan=plan, audit=audit, as_json=as_json)
 
 
 @_dead.command("purge")
+@with_filters
 def purge_command(
     queue: QueueName,
     *,
-    code: Codes = None,
-    program: Programs = None,
-    message_id: MessageIds = None,
-    tenant: Tenant = None,
-    older_than: OlderThan = None,
-    newer_than: NewerThan = None,
+    filters: Filters,
     include_expired: WithExpired = False,
     limit: Limit = None,
     dry_run: DryRun = False,
@@ -192,35 +150,41 @@ def purge_command(
 ) -> None:
     """Remove dead letters for good, each with a line in the audit file.
 
-    Exits with 0 when it is through; 1 where the answer is no, or another replay or purge runs; 2 where the broker
-    cannot be reached; 130 after Ctrl-C.
+    Exits with 0 when it is through; 1 where the answer is no, somebody else holds letters, or another replay or purge
+    runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    selection = read_selection(
-        codes=code,
-        programs=program,
-        message_ids=message_id,
-        tenant=tenant,
-        ages=(older_than, newer_than),
-        has_expired=include_expired,
-    )
-    from dataclasses import replace
-
     from worker.amqp.dead_letters import Plan
 
+    plan = Plan(
+        selection=filters.selection(has_expired=include_expired),
+        limit=limit,
+        is_dry_run=dry_run,
+        trusted_users=frozenset(settings.trusted_users),
+    )
     path = audit_file(audit, namespace=settings.namespace)
-    plan = Plan(selection=selection, limit=limit, is_dry_run=True, trusted_users=frozenset(settings.trusted_users))
     if not (dry_run or yes):
-        found = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=False)
-        _confirm(found)
-        # Not more than was agreed to.
-        plan = replace(plan, limit=found.purged)
-    plan = replace(plan, is_dry_run=dry_run)
+        plan = _confirm(settings, lane, plan=plan, audit=path)
     report = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
     print_purge(report, as_json=as_json)
+    _end(report)
+
+
+def _replay(settings: Settings, lane: Lane, *, plan: Plan, audit: Path | None, as_json: bool) -> None:
+    path = audit_file(audit, namespace=settings.namespace)
+    report = replay_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
+    print_replay(report, plan=plan, as_json=as_json)
+    is_held_up = plan.on_refusal == "stop" and any(not refusal.is_final for refusal in report.refusals)
+    _end(report, is_held_up=is_held_up and not plan.is_dry_run)
+
+
+def _end(report: ReplayReport | PurgeReport, *, is_held_up: bool = False) -> None:
+    """Exit with what a run has come to, if it is not through."""
     if report.is_interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
+    if is_held_up or report.unseen:
+        raise typer.Exit(EXIT_ERROR)
 
 
 def _on_refusal(*, skip_invalid: bool, force: bool) -> OnRefusal:
@@ -229,13 +193,19 @@ def _on_refusal(*, skip_invalid: bool, force: bool) -> OnRefusal:
     return "skip" if skip_invalid else "force" if force else "stop"
 
 
-def _confirm(found: PurgeReport) -> None:
-    """Ask before anything is removed for good; where nobody can answer, that is a no."""
+def _confirm(settings: Settings, lane: Lane, *, plan: Plan, audit: Path) -> Plan:
+    """Ask before anything is removed for good, and return a plan for no more than was agreed to.
+
+    Where nobody can answer, that is a no.
+    """
+    found = purge_letters(settings, lane=lane, plan=replace(plan, is_dry_run=True), audit=audit, has_bar=False)
     if found.is_interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
+    agreed = replace(plan, limit=found.purged)
     if not found.purged:
-        return
+        return agreed
     if not sys.stdin.isatty():
         raise stop(f"{found.purged} would be purged from {found.queue}; say --yes, or --dry-run", code=EXIT_ERROR)
     if not typer.confirm(f"Purge {found.purged} dead letters from {found.queue} for good?", err=True):
         raise stop("Nothing was purged.", code=EXIT_ERROR)
+    return agreed

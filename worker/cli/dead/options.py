@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 import re
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -56,6 +60,16 @@ WithExpired = Annotated[
     bool,
     typer.Option("--include-expired", help="Also jobs that only came too late; `--code expired`: nothing but these."),
 ]
+Rate = Annotated[float | None, typer.Option(min=0.001, metavar="N", help="At most so many messages a second.")]
+Patch = Annotated[
+    str | None, typer.Option(metavar="FILE|JSON", help="A JSON merge patch (RFC 7396) for the `args` of each job.")
+]
+SkipInvalid = Annotated[
+    bool, typer.Option("--skip-invalid", help="Leave letters that would fail again where they are; move the rest.")
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Move them all the same; also a fourth replay, and a create with `replace`.")
+]
 AuditFile = Annotated[
     Path | None,
     typer.Option(
@@ -65,38 +79,57 @@ AuditFile = Annotated[
 ]
 
 
-def read_selection(
-    *,
-    codes: list[str] | None,
-    programs: list[str] | None,
-    message_ids: list[str] | None,
-    tenant: str | None,
-    ages: tuple[float | None, float | None],
-    has_expired: bool,
-) -> Selection:
-    """Return which letters are meant.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which letters are meant, as the command line says it; each field is an option."""
 
-    Args:
-        codes: Any of them; None or empty for all.
-        programs: As above.
-        message_ids: As above.
-        tenant: Or None.
-        ages: Older than, newer than, in seconds; None for no bound.
-        has_expired: Whether letters that only expired are meant too.
+    code: Codes = None
+    program: Programs = None
+    message_id: MessageIds = None
+    tenant: Tenant = None
+    older_than: OlderThan = None
+    newer_than: NewerThan = None
+
+    def selection(self, *, has_expired: bool) -> Selection:
+        """Return what the steps on the broker take; ages count from now.
+
+        Args:
+            has_expired: Whether letters that only expired are meant too.
+        """
+        from worker.amqp.dead_letters import Selection
+
+        now_ms = round(time.time() * 1_000)
+        ages = (self.older_than, self.newer_than)
+        before_ms, after_ms = (None if age is None else now_ms - round(age * 1_000) for age in ages)
+        return Selection(
+            codes=frozenset(self.code or ()),
+            programs=frozenset(self.program or ()),
+            message_ids=frozenset(self.message_id or ()),
+            tenant=self.tenant,
+            failed_before_ms=before_ms,
+            failed_after_ms=after_ms,
+            has_expired=has_expired,
+        )
+
+
+def with_filters(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options of `Filters` in place of its argument ``filters``.
+
+    typer reads the options off a command's signature, so a signature is what is put together here: the options in the
+    place of the argument.
     """
-    from worker.amqp.dead_letters import Selection
+    options = list(inspect.signature(Filters, eval_str=True).parameters.values())
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    parameters = [part for each in own for part in (options if each.name == "filters" else [each])]
 
-    now_ms = round(time.time() * 1_000)
-    before_ms, after_ms = (None if age is None else now_ms - round(age * 1_000) for age in ages)
-    return Selection(
-        codes=frozenset(codes or ()),
-        programs=frozenset(programs or ()),
-        message_ids=frozenset(message_ids or ()),
-        tenant=tenant,
-        failed_before_ms=before_ms,
-        failed_after_ms=after_ms,
-        has_expired=has_expired,
-    )
+    @functools.wraps(command)
+    def run(**given: Any) -> None:
+        filters = Filters(**{option.name: given.pop(option.name) for option in options})
+        command(**given, filters=filters)
+
+    vars(run)["__signature__"] = inspect.Signature(parameters)
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
 
 
 def read_lane(queue: str, *, namespace: str) -> Lane:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker.cli.printing import print_json, print_table
+from worker.cli.printing import escape, print_json, print_table
 
 if TYPE_CHECKING:
     from worker.amqp.dead_letters import DeadLetterView, DeadQueue, Plan, PurgeReport, Refusal, ReplayReport
@@ -45,8 +45,9 @@ def print_replay(report: ReplayReport, *, plan: Plan, as_json: bool) -> None:
     if plan.patch is not None:
         _tell_patch(report)
     if report.unchecked:
-        _tell(f"{report.unchecked} were not checked against their program: it is not in the store that is read here")
+        _tell(f"{report.unchecked} were not compared with their programs: there is no store here to read")
     _tell_expired(report)
+    _tell_unseen(report)
     _tell_refusals(report, plan=plan)
     if report.is_interrupted:
         _tell("Interrupted; run it again for the rest.")
@@ -61,6 +62,7 @@ def print_purge(report: PurgeReport, *, as_json: bool) -> None:
     verb = "would be purged" if report.is_dry_run else "purged"
     typer.echo(f"{report.purged} {verb} from {report.queue}")
     _tell_expired(report)
+    _tell_unseen(report)
     if report.is_interrupted:
         _tell("Interrupted; run it again for the rest.")
 
@@ -87,6 +89,11 @@ def _tell_expired(report: ReplayReport | PurgeReport) -> None:
         _tell(f"{report.expired} that only expired stay; --include-expired takes them too")
 
 
+def _tell_unseen(report: ReplayReport | PurgeReport) -> None:
+    if report.unseen:
+        _tell(f"{report.unseen} were not looked at: somebody else holds them, or took them; run it again")
+
+
 def _tell_refusals(report: ReplayReport, *, plan: Plan) -> None:
     if not report.refusals:
         return
@@ -111,4 +118,4 @@ def _name(refusal: Refusal) -> str:
 
 
 def _tell(line: str) -> None:
-    typer.echo(line, err=True)
+    typer.echo(escape(line), err=True)

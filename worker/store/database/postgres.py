@@ -128,6 +128,7 @@ def _make_engine(url: URL, *, lock_seconds: float) -> AsyncEngine:
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=lock_seconds,
+            hide_parameters=True,
             connect_args={
                 "timeout": lock_seconds,
                 "command_timeout": 2 * lock_seconds,

@@ -118,6 +118,7 @@ def _make_writer(path: str, *, lock_seconds: float) -> Engine:
         URL.create("sqlite", database=path),
         pool_size=1,
         max_overflow=0,
+        hide_parameters=True,
         connect_args={"timeout": lock_seconds},
     )
 
@@ -141,6 +142,7 @@ def _make_reader(path: str, *, lock_seconds: float) -> AsyncEngine:
         URL.create("sqlite+aiosqlite", database=path),
         pool_size=1,
         max_overflow=3,
+        hide_parameters=True,
         connect_args={"timeout": lock_seconds},
     )
 

@@ -408,7 +408,21 @@ defmodule DSPexWorker.Client do
   defp blame(state, suspects, {code, text}) do
     if code in [403, 404] and String.contains?(text, "exchange '"),
       do: refuse_exchange(state, suspects, code, text),
-      else: strike(state, suspects, text)
+      else: refuse_large_or_strike(state, suspects, text)
+  end
+
+  # The one fault of a single message says which, so those sent beside it are none the worse.
+  defp refuse_large_or_strike(state, suspects, text) do
+    bytes = bytes_refused(text)
+
+    case for id <- suspects, call = state.calls[id], byte_size(call.message.body) == bytes, do: id do
+      [] -> strike(state, suspects, text)
+      guilty -> Enum.reduce(guilty, state, &fail(&2, &1, fn call -> too_large(call, text) end))
+    end
+  end
+
+  defp bytes_refused(text) do
+    with [_all, bytes] <- Regex.run(~r/message size (\d+) is larger than/, text), do: String.to_integer(bytes)
   end
 
   defp refuse_exchange(state, suspects, code, text) do
@@ -429,7 +443,7 @@ defmodule DSPexWorker.Client do
     end
   end
 
-  defp strike(state, id, %{strikes: @strikes}, text), do: fail(state, id, &refused(&1, text))
+  defp strike(state, id, %{strikes: @strikes}, text), do: fail(state, id, &refused(&1, text, false))
   defp strike(state, id, call, _text), do: %{state | calls: Map.put(state.calls, id, call)}
 
   # What the broker says
@@ -476,7 +490,7 @@ defmodule DSPexWorker.Client do
     no_worker(call, "There is no exchange #{call.message.exchange}: has a worker run in this namespace?")
   end
 
-  defp no_exchange(call, 403, text), do: refused(call, text)
+  defp no_exchange(call, 403, text), do: refused(call, text, false)
 
   defp missing_queue(queue), do: "There is no queue #{queue}: has a worker run in this namespace?"
 
@@ -484,10 +498,16 @@ defmodule DSPexWorker.Client do
     Error.new(:timeout, "No reply from #{call.message.queue} in time", recoverable: true, details: message_id(call))
   end
 
-  defp full(call), do: refused(call, "the queue #{call.message.queue} takes no more messages")
+  defp full(call), do: refused(call, "the queue #{call.message.queue} takes no more messages", true)
 
-  defp refused(call, text) do
-    Error.new(:refused, "The broker refused the request: #{text}", details: message_id(call))
+  # A full queue has room again; a right that is missing does not come by itself.
+  defp refused(call, text, recoverable?) do
+    sentence = "The broker refused the request: #{text}"
+    Error.new(:refused, sentence, recoverable: recoverable?, details: message_id(call))
+  end
+
+  defp too_large(call, text) do
+    Error.new(:body_too_large, "The broker refused the request: #{text}", details: message_id(call))
   end
 
   defp unroutable(call, text) do

@@ -21,9 +21,10 @@ defmodule DSPexWorker.Error do
   |---|---|---|
   | `:no_worker` | the queue does not exist, or nobody consumes it | `queue` |
   | `:timeout` | no reply in time, or, from a worker, the job ran longer than it may | `message_id` |
+  | `:body_too_large` | the request is larger than the client, the broker or the workers take | |
   | `:fallback` | question and answer ran in place of the signature, and nobody asked for it | `answer`, `reason`, `result` |
   | `:connection` | the broker cannot be reached | |
-  | `:refused` | the broker did not take the message | |
+  | `:refused` | the broker did not take the message: its queue is full (`recoverable`), or a right is missing | |
   | `:unroutable` | the broker gave the message back for another reason than a missing queue | |
   | `:invalid_reply` | the reply is not what the contract or the signature says | `reply` or `outputs` |
   | `:closed` | the client is not running, or was stopped before the reply came | `message_id` |

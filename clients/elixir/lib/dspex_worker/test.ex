@@ -121,7 +121,7 @@ defmodule DSPexWorker.Test do
        "program_id" => id,
        "status" => "created",
        "program_version" => 1,
-       "is_dynamic" => true,
+       "is_dynamic" => dynamic?(args),
        "fallback_used" => false,
        "warnings" => []
      }}
@@ -164,7 +164,7 @@ defmodule DSPexWorker.Test do
     %{
       "program_id" => args["program_id"],
       "outputs" => outputs,
-      "is_dynamic" => true,
+      "is_dynamic" => dynamic?(args),
       "fallback_used" => false,
       "fallback_reason" => nil,
       "usage" => %{"lm_calls" => 1, "prompt_tokens" => 0, "completion_tokens" => 0, "cost_usd" => nil},
@@ -236,7 +236,17 @@ defmodule DSPexWorker.Test do
     {:signature, Map.delete(plain, "metadata")}
   end
 
+  defp wire_key(text) when is_binary(text) do
+    case Definition.of(text) do
+      {:ok, definition} -> definition |> Definition.to_wire() |> wire_key()
+      {:error, _error} -> {:signature, text}
+    end
+  end
+
   defp wire_key(wire), do: {:signature, wire}
+
+  defp dynamic?(%{"signature" => signature}), do: not Definition.legacy?(signature)
+  defp dynamic?(_args), do: true
 
   defp hash(binary), do: :sha256 |> :crypto.hash(binary) |> Base.encode16(case: :lower)
 

@@ -314,15 +314,15 @@ defmodule DSPexWorker.ClientTest do
       assert_receive {:published, %{message_id: "guilty"}}
 
       for _time <- 1..2 do
-        FakeBroker.break(broker, gone(406, "PRECONDITION_FAILED - message size too large"))
+        FakeBroker.break(broker, gone(406, "PRECONDITION_FAILED - message size 7 is larger than max size 5"))
         assert_receive {:listening, :direct}
         confirm_all_but(broker, "guilty")
       end
 
-      FakeBroker.break(broker, gone(406, "PRECONDITION_FAILED - message size too large"))
+      FakeBroker.break(broker, gone(406, "PRECONDITION_FAILED - message size 7 is larger than max size 5"))
 
-      assert {:error, %Error{code: :refused, message: "The broker refused the request: PRECONDITION" <> _rest}} =
-               Task.await(guilty)
+      assert {:error, %Error{code: :refused, recoverable: false, message: message}} = Task.await(guilty)
+      assert message =~ "The broker refused the request: PRECONDITION"
 
       assert Client.status(client).in_flight == 1
       Task.shutdown(innocent)
@@ -335,6 +335,21 @@ defmodule DSPexWorker.ClientTest do
       end
     end
 
+    test "for a message above the broker's limit fails that message at once, and no other", %{broker: broker} do
+      client = start_client(broker)
+      innocent = ask(client, message_id: "innocent")
+      assert_receive {:published, %{message_id: "innocent"}}
+      guilty = Task.async(fn -> DSPexWorker.call(client, "echo", %{text: String.duplicate("a", 999)}) end)
+      assert_receive {:published, %{body: body}}
+      text = "PRECONDITION_FAILED - message size #{byte_size(body)} is larger than configured max size 900"
+      FakeBroker.break(broker, gone(406, text))
+
+      assert {:error, %Error{code: :body_too_large, recoverable: false}} = Task.await(guilty)
+      assert_receive {:published, %{message_id: "innocent"} = message}
+      FakeBroker.reply(broker, message, pong())
+      assert {:ok, _result} = Task.await(innocent)
+    end
+
     test "for a missing exchange is :no_worker, and for a forbidden one :refused", %{broker: broker} do
       client = start_client(broker)
 
@@ -345,7 +360,8 @@ defmodule DSPexWorker.ClientTest do
         task = ask(client)
         assert_receive {:published, _message}
         FakeBroker.break(broker, gone(code, text))
-        assert {:error, %Error{code: ^expected}} = Task.await(task)
+        assert {:error, %Error{code: ^expected, recoverable: recoverable?}} = Task.await(task)
+        assert recoverable? == (expected == :no_worker)
         assert_receive {:listening, :direct}
       end
     end
@@ -440,6 +456,16 @@ defmodule DSPexWorker.ClientTest do
       assert {:error, %Error{code: :closed}} = Task.await(task)
       assert_receive :closed
       assert_receive {:DOWN, ^connection, :process, _pid, :killed}
+    end
+
+    test "leaves no connection behind that was being made when it was stopped", %{broker: broker} do
+      FakeBroker.hold_connects(broker)
+      start_supervised!({Client, url: FakeBroker.url(broker), transport: FakeBroker})
+      assert_receive {:opening, from}
+      stop_supervised!(Client)
+      GenServer.reply(from, {:ok, {broker, self()}})
+
+      assert_receive :closed
     end
 
     test "shows neither URL nor inputs to who inspects it", %{broker: broker} do

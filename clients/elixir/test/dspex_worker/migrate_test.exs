@@ -260,6 +260,7 @@ defmodule DSPexWorker.MigrateTest do
             {"QA.run(%{signature: #{String.replace(map, "QA", "Q")}})\nQ.f()\nQSignature.f()",
              "the name QSignature is taken"},
             {"f(%{signature: #{String.replace(map, "\"q\"", "name()")}})", "no literal"},
+            {"f(%{signature: %{inputs: x, outputs: [%{name: \"a\", type: \"string\"}]}})", "no literal"},
             {"f(%{signature: #{String.replace(map, "name: \"q\"", "name: \"q\", type: \"strng\"")}})", "unknown type"},
             {"f(%{signature: #{String.replace(map, "inputs", "version: 1, inputs")}})", "`version` has no place"},
             {"quote do: f(%{signature: #{map}})", "stands in a quote"},

@@ -85,6 +85,19 @@ defmodule DSPexWorker.TestTest do
     assert DSPexWorker.execute(client, "another", %{text: "a"}) == {:ok, %{"echo" => "a"}}
   end
 
+  test "question and answer is stubbed under any of its spellings", %{client: client} do
+    Stub.stub("question -> answer", fn %{"question" => _text} -> %{"answer" => "42"} end)
+
+    assert DSPexWorker.predict(client, "question->answer", question: "?") == {:ok, %{"answer" => "42"}}
+
+    assert {:ok, %Result{dynamic: false}} =
+             DSPexWorker.predict(client, "question -> answer", [question: "?"], full: true)
+
+    {:ok, program} = DSPexWorker.create_program(client, "question  ->  answer")
+    assert program.raw["is_dynamic"] == false
+    assert DSPexWorker.execute(client, program, question: "?") == {:ok, %{"answer" => "42"}}
+  end
+
   test "commands have answers, or stubs of their own", %{client: client} do
     assert DSPexWorker.cancel(client, "m") == {:ok, :cancelled}
     assert DSPexWorker.get_result(client, "m") == {:pending, :unknown}

@@ -22,6 +22,9 @@ defmodule DSPexWorker.FakeBroker do
   @doc "What the next connects return; afterwards they succeed."
   def fail_connects(broker, reasons), do: GenServer.call(broker, {:fail_connects, reasons})
 
+  @doc "Lets connects wait, each told as `{:opening, from}`, until `GenServer.reply/2` is given a link."
+  def hold_connects(broker), do: GenServer.call(broker, :hold_connects)
+
   @doc "Whether publishes are answered at once with the outputs that this function makes of the request."
   def answer_with(broker, answer), do: GenServer.call(broker, {:answer_with, answer})
 
@@ -97,13 +100,18 @@ defmodule DSPexWorker.FakeBroker do
 
   @impl GenServer
   def init(test) do
-    {:ok, %{test: test, receiver: nil, channel: nil, consumers: %{}, failures: [], answer: nil}}
+    {:ok, %{test: test, receiver: nil, channel: nil, consumers: %{}, failures: [], held?: false, answer: nil}}
   end
 
   @impl GenServer
   def handle_call({:open, _broker}, _from, %{failures: [reason | rest]} = state) do
     send(state.test, {:open_failed, reason})
     {:reply, {:error, reason}, %{state | failures: rest}}
+  end
+
+  def handle_call({:open, _broker}, from, %{held?: true} = state) do
+    send(state.test, {:opening, from})
+    {:noreply, state}
   end
 
   def handle_call({:open, broker}, _from, state) do
@@ -127,6 +135,7 @@ defmodule DSPexWorker.FakeBroker do
   end
 
   def handle_call({:fail_connects, reasons}, _from, state), do: {:reply, :ok, %{state | failures: reasons}}
+  def handle_call(:hold_connects, _from, state), do: {:reply, :ok, %{state | held?: true}}
   def handle_call({:answer_with, answer}, _from, state), do: {:reply, :ok, %{state | answer: answer}}
 
   def handle_call({:event, event}, _from, state) do

@@ -70,8 +70,17 @@ defmodule DSPexWorker.Client.Connection do
   defp adopt(state, link) do
     monitors = Map.new(state.transport.processes(link), &{Process.monitor(&1), &1})
     ref = make_ref()
-    :ok = GenServer.call(state.client, {:linked, ref, link}, :infinity)
+    :ok = hand_over(state, ref, link)
     %{state | link: link, ref: ref, monitors: monitors}
+  end
+
+  # A client that has ended meanwhile would leave the connection open for good.
+  defp hand_over(state, ref, link) do
+    GenServer.call(state.client, {:linked, ref, link}, :infinity)
+  catch
+    :exit, _reason ->
+      state.transport.close(link)
+      exit(:shutdown)
   end
 
   defp listen(state) do

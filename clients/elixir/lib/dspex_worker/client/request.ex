@@ -73,10 +73,15 @@ defmodule DSPexWorker.Client.Request do
     encode(json, %{"command" => command, "args" => Map.put(args, "signature", signature)})
   end
 
-  # What a module declares is written once, for it is most of a request. Others come from wherever, and are not kept.
-  defp signature(json, %Definition{module: nil} = definition), do: encode(json, Definition.to_wire(definition))
+  # What a module declares is written once, for it is most of a request. Others come from wherever, and are not kept,
+  # also where a map names a module.
+  defp signature(json, %Definition{module: module} = definition) do
+    if module != nil and function_exported?(module, :__dspex_worker__, 0),
+      do: written(json, definition),
+      else: encode(json, Definition.to_wire(definition))
+  end
 
-  defp signature(json, definition) do
+  defp written(json, definition) do
     with nil <- :persistent_term.get({__MODULE__, json, definition}, nil),
          {:ok, written} <- encode(json, Definition.to_wire(definition)) do
       :persistent_term.put({__MODULE__, json, definition}, written)

@@ -24,7 +24,8 @@ defmodule DSPexWorker.Migrate.Maps do
   def rewrite(source, tree, calls) do
     {edits, left, _named} =
       tree
-      |> Tree.find(&signature?/1)
+      |> Tree.find(&both_sides?/1)
+      |> Enum.filter(fn {node, path} -> signature?(node, path) end)
       |> Enum.reduce({[], [], %{}}, fn {node, path}, {edits, left, named} ->
         case replace(node, path, {tree, calls, named}) do
           {:ok, more, named} -> {edits ++ more, left, named}
@@ -49,12 +50,20 @@ defmodule DSPexWorker.Migrate.Maps do
 
   # Which maps
 
-  defp signature?({:%{}, _meta, pairs}) when is_list(pairs) do
-    sides = for {key, value} <- pairs, name = key |> Literal.unwrap(), side?(name), do: Literal.unwrap(value)
-    length(sides) == 2 and Enum.all?(sides, &is_list/1)
+  # One that is put together at run time is one all the same where it is given as such, and must not be passed over.
+  defp signature?(node, path) do
+    both_lists?(node) or
+      (match?({:signature, _hint}, position(node, path)) and ordinary(node, path) == :ok)
   end
 
-  defp signature?(_node), do: false
+  defp both_sides?(node), do: length(sides(node)) == 2
+  defp both_lists?(node), do: both_sides?(node) and Enum.all?(sides(node), &is_list/1)
+
+  defp sides({:%{}, _meta, pairs}) when is_list(pairs) do
+    for {key, value} <- pairs, name = Literal.unwrap(key), side?(name), do: Literal.unwrap(value)
+  end
+
+  defp sides(_node), do: []
 
   defp side?(name), do: name in [:inputs, :outputs, "inputs", "outputs"]
 
@@ -142,7 +151,7 @@ defmodule DSPexWorker.Migrate.Maps do
     end
   end
 
-  defp bound?(node, [{:=, _meta, [node, value]} | _path]), do: signature?(value) or call?(value)
+  defp bound?(node, [{:=, _meta, [node, value]} | _path]), do: both_lists?(value) or call?(value)
   defp bound?(_node, _path), do: false
 
   defp as_signature?(node, [{key, node} | _path]), do: Literal.unwrap(key) in [:signature, "signature"]

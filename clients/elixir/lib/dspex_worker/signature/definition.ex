@@ -12,6 +12,7 @@ defmodule DSPexWorker.Signature.Definition do
   @default_name "DynamicSignature"
   @max_fields 100
   @known_keys ~w(name description inputs outputs metadata)
+  @sides [:inputs, :outputs, "inputs", "outputs"]
   @field_keys ~w(name type description constraints metadata)
 
   @enforce_keys [:inputs, :outputs]
@@ -90,12 +91,16 @@ defmodule DSPexWorker.Signature.Definition do
   """
   @spec legacy?(term) :: boolean
   def legacy?(nil), do: true
-  def legacy?(text) when is_binary(text), do: String.replace(text, ~r/\s+/u, "") == "question->answer"
+
+  def legacy?(text) when is_binary(text) do
+    String.valid?(text) and String.replace(text, ~r/\s+/u, "") == "question->answer"
+  end
+
   def legacy?(%__MODULE__{}), do: false
   def legacy?(definition) when definition == %{}, do: true
 
   def legacy?(%{} = definition) when not is_struct(definition) do
-    Enum.any?(definition, fn {key, value} -> to_string(key) in ~w(inputs outputs) and value in [nil, [], %{}] end)
+    Enum.any?(definition, fn {key, value} -> key in @sides and value in [nil, [], %{}] end)
   end
 
   def legacy?(_other), do: false

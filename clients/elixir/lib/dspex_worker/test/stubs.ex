@@ -55,12 +55,15 @@ defmodule DSPexWorker.Test.Stubs do
 
   def handle_info(_other, state), do: {:noreply, state}
 
+  # That an owner has ended may be known here later than to the next test.
   defp stub(state, scope, key) do
     case state.stubs do
-      %{{^scope, ^key} => {_owner, stub}} -> stub
+      %{{^scope, ^key} => {owner, stub}} -> if alive?(owner), do: stub
       _none -> nil
     end
   end
+
+  defp alive?(owner), do: node(owner) != node() or Process.alive?(owner)
 
   defp watch(state, owner) do
     if owner in state.owners do

@@ -1,0 +1,67 @@
+"""What is printed of messages: their senders choose the text, and a terminal obeys control characters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.unit.amqp.test_dead_letters import LETTER
+from worker.amqp.dead_letters import Plan, Refusal, ReplayReport
+from worker.cli.dead.reports import print_letters, print_replay
+from worker.cli.printing import escape, print_json, print_table
+
+HOSTILE = "a\x1b]0;owned\x07\x9b2J\r\x7fb"
+HARMLESS = r"a\x1b]0;owned\x07\x9b2J\x0d\x7fb"
+
+
+def has_control(text: str) -> bool:
+    return any(not character.isprintable() and character != "\n" for character in text)
+
+
+def test_control_characters_become_visible():
+    """C0, DEL and C1; all else stays."""
+    assert escape(f"é – ✓ {HOSTILE}") == f"é – ✓ {HARMLESS}"
+
+
+def test_a_table_speaks_to_no_terminal(capsys):
+    """Line breaks of our own stay."""
+    print_table(("name", "text"), [(HOSTILE, f"one\n{HOSTILE}")])
+    shown = capsys.readouterr().out
+
+    assert (shown.count(HARMLESS), has_control(shown), shown.count("\n")) == (2, False, 3)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_json_speaks_to_no_terminal_and_is_the_same_document(capsys, monkeypatch, is_terminal):
+    """JSON leaves DEL and C1 as they are, and so does rich."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_terminal)
+    monkeypatch.setenv("NO_COLOR", "1")
+    monkeypatch.setenv("TERM", "dumb")
+    print_json({"text": HOSTILE, "list": [1.0, "é"]})
+    shown = capsys.readouterr().out
+
+    assert not has_control(shown)
+    assert json.loads(shown) == {"text": HOSTILE, "list": [1.0, "é"]}
+
+
+def test_dead_letters_speak_to_no_terminal(capsys):
+    """Neither in the table nor in what a replay says of them."""
+    print_letters([replace(LETTER, message_id=HOSTILE, message=HOSTILE)])
+    refusal = Refusal(f"m\n{HOSTILE}", None, HOSTILE, "invalid_inputs", HOSTILE)
+    report = ReplayReport(
+        queue="q", is_dry_run=False, total=1, left=1, counts={(HOSTILE, None): 1}, refusals=(refusal,)
+    )
+    print_replay(report, plan=Plan(), as_json=False)
+    shown = capsys.readouterr()
+
+    assert not has_control(shown.out + shown.err)
+    assert rf"m\x0a{HARMLESS}" in shown.err
+
+
+def test_letters_that_were_not_looked_at_are_told(capsys):
+    """By number, and with what to do."""
+    print_replay(ReplayReport(queue="q", is_dry_run=False, unseen=7), plan=Plan(), as_json=False)
+
+    assert "7 were not looked at" in capsys.readouterr().err
