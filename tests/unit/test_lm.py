@@ -85,7 +85,9 @@ async def test_each_http_failure_has_its_code(stub: LMStub, status: int, kind: t
     assert (stub.calls, meter.calls) == (1, 1)
 
 
-@pytest.mark.parametrize(("header", "expected"), [("7", 7_000), ("0.5", 500), (None, None)])
+@pytest.mark.parametrize(
+    ("header", "expected"), [("7", 7_000), ("0.5", 500), ("inf", None), ("nan", None), (None, None)]
+)
 async def test_retry_after_is_given_in_milliseconds(stub: LMStub, header: str | None, expected: int | None) -> None:
     """The provider speaks in seconds."""
     stub.behaviour = failing(429, headers={"Retry-After": header} if header else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from dspy.utils import exceptions as dspy_errors
@@ -83,4 +84,6 @@ def mask(text: str, secret: str | None) -> str:
 
 def _milliseconds(error: Any) -> int | None:
     seconds = getattr(error, "retry_after", None)
-    return None if seconds is None else max(0, round(float(seconds) * 1_000))
+    if seconds is None or not math.isfinite(float(seconds)):
+        return None
+    return max(0, round(float(seconds) * 1_000))

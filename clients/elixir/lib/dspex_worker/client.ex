@@ -18,7 +18,7 @@ defmodule DSPexWorker.Client do
   | `:timeout` | `60_000` | milliseconds a call waits when it does not say, or `:infinity`; goes along as the job's deadline |
   | `:fallback` | `:never` | what `DSPexWorker.predict/4` and others send unless told |
   | `:requires_worker` | `true` | whether a call fails with `:no_worker` at once when nobody consumes its queue |
-  | `:reply_queue` | none | a name: replies come through the durable queue `<namespace>.reply.<name>`, not by direct reply-to |
+  | `:reply_queue` | none | a name: replies come through the durable queue `<namespace>.reply.<name>`, not by direct reply-to; users of least rights, and all where the workers keep tenants apart, name it after their broker user: `user` or `user.…` |
   | `:reply_expires` | `3_600_000` | milliseconds without a consumer after which the broker deletes that queue |
   | `:user_id` | none | the broker user's name, where the workers keep tenants apart |
   | `:transport` | what is loaded | see `DSPexWorker.Transport` |
