@@ -7,9 +7,12 @@ kills before there is a claim. A job without an id has nothing else to be told b
 Earlier deliveries            without id  what is done with the message
 ============================= =========== ==================================================================
 0 to 4                        0 to 1      handed in beside others
-5 to 7                        2 to 4      a suspect: handed in with nothing else in hand
-8 and more                    5 and more  ended with ``worker_lost``, without being handed in
+5 to 24                       2 to 4      a suspect: handed in with nothing else in hand
+25 and more                   5 and more  ended with ``worker_lost``, without being handed in
 ============================= =========== ==================================================================
+
+A job with an id gets that many turns because somebody may go on killing workers for reasons of their own, and its row ends
+it after three crashes if it is the killer and was claimed.
 
 A suspect that makes room for another one takes a hop on the delay ladder. The broker counts the copy's deliveries from 0,
 so the copy carries the earlier ones in its trail; else two killers in turns would never be found out.
@@ -40,7 +43,8 @@ from worker.settings import Settings
 
 SUSPECT_DELIVERIES = 5
 SUSPECT_DELIVERIES_WITHOUT_ID = 2
-RUNS_ALONE = 3
+RUNS_ALONE = 20
+RUNS_ALONE_WITHOUT_ID = 3
 
 # DSPex sends an LM's key with this command; a body that nobody may parse is judged by its bytes.
 _MAY_HOLD_A_KEY = b"configure_lm"
@@ -56,7 +60,8 @@ def is_suspect(delivery: Delivery) -> bool:
 
 def is_convicted(delivery: Delivery) -> bool:
     """Tell whether a suspect has been handed in alone so often, and still was not settled."""
-    return is_suspect(delivery) and _deliveries(delivery) >= _limit(delivery) + RUNS_ALONE
+    turns = RUNS_ALONE if _has_row(delivery) else RUNS_ALONE_WITHOUT_ID
+    return is_suspect(delivery) and _deliveries(delivery) >= _limit(delivery) + turns
 
 
 def hop(delivery: Delivery, *, delay_ms: int) -> Delay:
@@ -125,8 +130,11 @@ def _deliveries(delivery: Delivery) -> int:
 
 
 def _limit(delivery: Delivery) -> int:
-    has_row = delivery.message_id is not None or delivery.correlation_id is not None
-    return SUSPECT_DELIVERIES if has_row else SUSPECT_DELIVERIES_WITHOUT_ID
+    return SUSPECT_DELIVERIES if _has_row(delivery) else SUSPECT_DELIVERIES_WITHOUT_ID
+
+
+def _has_row(delivery: Delivery) -> bool:
+    return delivery.message_id is not None or delivery.correlation_id is not None
 
 
 def _now_ms() -> int:

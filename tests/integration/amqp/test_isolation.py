@@ -13,11 +13,11 @@ from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
 from worker import telemetry
 from worker.amqp.connection import scratch_channel, user_of
-from worker.amqp.suspects import RUNS_ALONE, SUSPECT_DELIVERIES, SUSPECT_DELIVERIES_WITHOUT_ID
+from worker.amqp.suspects import RUNS_ALONE_WITHOUT_ID, SUSPECT_DELIVERIES, SUSPECT_DELIVERIES_WITHOUT_ID
 from worker.message import LANES, Ack, Delay, Delivery, Isolate, Leave, Outcome, Trail
 
 LATER = Delay(200, Trail(waits=1))
-LAST_DELIVERY = SUSPECT_DELIVERIES_WITHOUT_ID + RUNS_ALONE - 1
+LAST_DELIVERY = SUSPECT_DELIVERIES_WITHOUT_ID + RUNS_ALONE_WITHOUT_ID - 1
 
 
 class Suspicious:
@@ -134,7 +134,7 @@ async def test_a_message_without_an_id_that_kills_each_time_is_ended_unseen(
         letter = await caller.dead_letter("execute")
         reply = json.loads((await caller.reply(None)).body)
 
-    assert [one.is_alone for one in leaving.deliveries] == [False] * 2 + [True] * RUNS_ALONE
+    assert [one.is_alone for one in leaving.deliveries] == [False] * 2 + [True] * RUNS_ALONE_WITHOUT_ID
     assert (letter.headers["x-dspex-code"], reply["error_detail"]["code"]) == ("worker_lost", "worker_lost")
 
     assert unseen.deliveries == []
