@@ -14,6 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import aio_pika
 import aiormq
@@ -38,7 +39,11 @@ _LOGGED_EVERY = 16
 # What aiormq raises when the other side is gone or does not answer.
 LOSSES = (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, EOFError)
 
+# Where the broker names no limit (0): the protocol's.
+_MOST_CHANNELS = 65_535
+
 _log = structlog.get_logger(__name__)
+_last_numbers: WeakKeyDictionary[aiormq.Connection, int] = WeakKeyDictionary()
 
 
 class _Connection(aio_pika.Connection):
@@ -118,12 +123,29 @@ async def open_channel(connection: AbstractConnection, *, has_confirms: bool = F
     """
     with losses():
         transport = connection.transport
-        if transport is None:
+        # Asked here, aiormq answers with a bare RuntimeError.
+        if transport is None or transport.connection.is_closed:
             raise ChannelInvalidStateError("The connection is closed")
+        number = _rested_number(cast("aiormq.Connection", transport.connection))
         channel = await transport.connection.channel(
-            publisher_confirms=has_confirms, on_return_raises=False, timeout=RPC_SECONDS
+            number, publisher_confirms=has_confirms, on_return_raises=False, timeout=RPC_SECONDS
         )
     return cast("Channel", channel)
+
+
+def _rested_number(connection: aiormq.Connection) -> int | None:
+    """Return the channel number that has rested for longest, or None where all are in use.
+
+    aiormq itself takes the one that the broker has just closed, perhaps before the close is acknowledged. The broker ends
+    the whole connection then: "second 'channel.open' seen".
+    """
+    most = connection.connection_tune.channel_max or _MOST_CHANNELS
+    last = _last_numbers.get(connection, 0)
+    turn = (1 + (last + step) % most for step in range(most))
+    number = next((number for number in turn if number not in connection.channels), None)
+    if number is not None:
+        _last_numbers[connection] = number
+    return number
 
 
 @asynccontextmanager
