@@ -11,7 +11,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import structlog
+from aio_pika.abc import AbstractConnection
 from remove_namespace import DEFAULT_DELAYS_MS, remove_namespace
+
+from worker.amqp.connection import connect
 
 # Steps of the shorter ladders that tests give their workers; a step that no test declared costs one round trip.
 _TEST_DELAYS_MS = (10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1_500, 2_000, 3_000, 4_000, 10_000)
@@ -42,6 +45,14 @@ async def namespace(amqp_url: str) -> AsyncIterator[str]:
     name = f"{os.environ.get('DSPEX_NAMESPACE', 'dspex')}-{secrets.token_hex(4)}"
     yield name
     await remove_namespace(amqp_url, name, delays_ms=(*_TEST_DELAYS_MS, *DEFAULT_DELAYS_MS))
+
+
+@pytest.fixture
+async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
+    """A connection as a worker opens one."""
+    connection = await connect(amqp_url, name="test")
+    yield connection
+    await connection.close()
 
 
 @pytest.fixture(autouse=True)

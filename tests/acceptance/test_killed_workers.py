@@ -13,7 +13,7 @@ from aiohttp import web
 
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, chat_text, completion
-from tests.support.processes import WorkerProcess, clean_environment
+from tests.support.processes import WorkerProcess, worker_environment
 
 JOBS = 2_000
 CONCURRENCY = 16
@@ -37,14 +37,11 @@ async def lm_stub() -> AsyncIterator[LMStub]:
 
 @pytest.fixture
 async def workers(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path) -> AsyncIterator[list[WorkerProcess]]:
-    environment = clean_environment(
+    environment = worker_environment(
+        lm_stub.url,
         amqp_url=amqp_url,
         namespace=namespace,
         store_url=f"sqlite:///{tmp_path}/store.db",
-        lm_model="openai/gpt-4o-mini",
-        lm_api_base=lm_stub.url,
-        lm_api_key="sk-test",
-        lm_structured_outputs="false",
         concurrency=str(CONCURRENCY),
         lease_seconds="2",
         delays_seconds="0.3,1",

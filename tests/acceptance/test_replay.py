@@ -6,7 +6,6 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from aio_pika.abc import AbstractConnection
 
 from tests.integration.amqp.raw import publish
 from tests.support.processes import COMMAND, clean_environment
-from worker.amqp.connection import connect, scratch_channel, user_of
+from worker.amqp.connection import scratch_channel, user_of
 from worker.amqp.dead_letters.source import peek
 from worker.amqp.topology import Topology, declare, measure
 from worker.blueprints import Blueprints
@@ -26,13 +25,6 @@ from worker.store import NewProgram, Store, StoredOutcome
 LETTERS = 120
 KILLS = 3
 RATE = 100
-
-
-@pytest.fixture
-async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
-    connection = await connect(amqp_url, name="test")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import yarl
 from tests.faults.proxy import Proxy
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub
-from tests.support.processes import COMMAND, WorkerProcess, clean_environment
+from tests.support.processes import COMMAND, WorkerProcess, worker_environment
 
 
 def free_port() -> int:
@@ -39,14 +39,11 @@ async def lm_stub() -> AsyncIterator[LMStub]:
 
 @pytest.fixture
 def environment(amqp_url: str, namespace: str, lm_stub: LMStub, tmp_path: Path) -> dict[str, str]:
-    return clean_environment(
+    return worker_environment(
+        lm_stub.url,
         amqp_url=amqp_url,
         namespace=namespace,
         store_url=f"sqlite:///{tmp_path}/store.db",
-        lm_model="openai/gpt-4o-mini",
-        lm_api_base=lm_stub.url,
-        lm_api_key="sk-test",
-        lm_structured_outputs="false",
         http_port=str(free_port()),
     )
 

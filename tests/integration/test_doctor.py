@@ -18,7 +18,7 @@ from yarl import URL
 
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing
-from tests.support.processes import COMMAND, WorkerProcess, clean_environment
+from tests.support.processes import COMMAND, WorkerProcess, worker_environment
 from worker.amqp.connection import connect, scratch_channel
 from worker.amqp.topology import DEFAULT_DELAYS_MS, Topology, declare, measure
 
@@ -55,14 +55,6 @@ async def examine(environment: dict[str, str], *arguments: str) -> Report:
 
 
 @pytest.fixture
-async def lm_stub() -> AsyncIterator[LMStub]:
-    stub = LMStub()
-    await stub.start()
-    yield stub
-    await stub.stop()
-
-
-@pytest.fixture
 def store(tmp_path: Path) -> Path:
     """A SQLite file that no worker has made yet."""
     return tmp_path / "store.db"
@@ -70,15 +62,7 @@ def store(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def environment(amqp_url: str, namespace: str, lm_stub: LMStub, store: Path) -> dict[str, str]:
-    return clean_environment(
-        amqp_url=amqp_url,
-        namespace=namespace,
-        store_url=f"sqlite:///{store}",
-        lm_model="openai/gpt-4o-mini",
-        lm_api_base=lm_stub.url,
-        lm_api_key="sk-test",
-        lm_structured_outputs="false",
-    )
+    return worker_environment(lm_stub.url, amqp_url=amqp_url, namespace=namespace, store_url=f"sqlite:///{store}")
 
 
 @pytest.fixture
@@ -87,13 +71,6 @@ async def worker(environment: dict[str, str]) -> AsyncIterator[WorkerProcess]:
     await process.start()
     yield process
     await process.kill()
-
-
-@pytest.fixture
-async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
-    connection = await connect(amqp_url, name="test")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

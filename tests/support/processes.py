@@ -18,6 +18,12 @@ def clean_environment(**settings: str) -> dict[str, str]:
     return inherited | {f"DSPEX_{name.upper()}": text for name, text in settings.items()}
 
 
+def worker_environment(lm_url: str, **settings: str) -> dict[str, str]:
+    """Return the environment of a worker whose LM is a stub, with these settings and no others."""
+    lm = {"lm_model": "openai/gpt-4o-mini", "lm_api_base": lm_url, "lm_api_key": "sk-test"}
+    return clean_environment(**lm, lm_structured_outputs="false", **settings)
+
+
 class WorkerProcess:
     """One ``dspex-worker serve``."""
 

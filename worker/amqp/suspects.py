@@ -66,15 +66,8 @@ def is_convicted(delivery: Delivery) -> bool:
 
 def hop(delivery: Delivery, *, delay_ms: int) -> Delay:
     """Return a suspect's wait on the ladder, which is no attempt."""
-    trail = delivery.trail
-    now_ms = _now_ms()
-    waited = replace(
-        trail,
-        waits=trail.waits + 1,
-        first_delivered_ms=now_ms if trail.first_delivered_ms is None else trail.first_delivered_ms,
-        deliveries=_deliveries(delivery),
-    )
-    return Delay(delay_ms, waited)
+    waited = delivery.trail.waited(first_ms=_now_ms())
+    return Delay(delay_ms, replace(waited, deliveries=_deliveries(delivery)))
 
 
 def alone(delivery: Delivery) -> Delivery:

@@ -16,9 +16,10 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aio_pika.abc import AbstractConnection
+from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.commands import Basic
 
@@ -64,40 +65,39 @@ async def may_publish(connection: AbstractConnection, exchange: str) -> str:
 
     No queue ever gets the message: its expiration is none, which the broker finds after it has looked at the right.
     """
-    try:
-        async with scratch_channel(connection, has_confirms=True) as channel:
-            with losses(*_ANSWERS):
-                await channel.basic_publish(
-                    b"",
-                    exchange=exchange,
-                    routing_key=_nobody(),
-                    properties=Basic.Properties(expiration="doctor"),
-                    timeout=RPC_SECONDS,
-                )
-    except ChannelAccessRefused as fault:
-        return str(fault)
-    except _ANSWERS:
-        return ""
-    return ""
+
+    async def publish(channel: Channel) -> None:
+        await channel.basic_publish(
+            b"",
+            exchange=exchange,
+            routing_key=_nobody(),
+            properties=Basic.Properties(expiration="doctor"),
+            timeout=RPC_SECONDS,
+        )
+
+    return await _refusal(connection, publish)
 
 
 async def _refused_consume(connection: AbstractConnection, queue: str) -> str:
-    try:
-        async with scratch_channel(connection) as channel:
-            with losses(*_ANSWERS):
-                await channel.basic_consume(queue, _ignore, arguments={"x-priority": "doctor"}, timeout=RPC_SECONDS)
-    except ChannelAccessRefused as fault:
-        return str(fault)
-    except _ANSWERS:
-        return ""
-    return ""
+    async def consume(channel: Channel) -> None:
+        await channel.basic_consume(queue, _ignore, arguments={"x-priority": "doctor"}, timeout=RPC_SECONDS)
+
+    return await _refusal(connection, consume)
 
 
 async def _refused_unbind(connection: AbstractConnection, binding: Binding) -> str:
+    async def unbind(channel: Channel) -> None:
+        await channel.queue_unbind(binding.queue, binding.exchange, routing_key=_nobody(), timeout=RPC_SECONDS)
+
+    return await _refusal(connection, unbind)
+
+
+async def _refusal(connection: AbstractConnection, ask: Callable[[Channel], Awaitable[None]]) -> str:
+    """Ask on a channel of its own, which the broker closes as an answer; return its refusal of the right, or nothing."""
     try:
-        async with scratch_channel(connection) as channel:
+        async with scratch_channel(connection, has_confirms=True) as channel:
             with losses(*_ANSWERS):
-                await channel.queue_unbind(binding.queue, binding.exchange, routing_key=_nobody(), timeout=RPC_SECONDS)
+                await ask(channel)
     except ChannelAccessRefused as fault:
         return str(fault)
     except _ANSWERS:

@@ -22,7 +22,6 @@ from worker.message import (
     Letter,
     Outcome,
     Settlement,
-    Trail,
     make_reply,
 )
 from worker.retries import hop
@@ -96,7 +95,8 @@ class Outcomes:
             step_ms: The step.
             waits: 1 for a hop that was no attempt.
         """
-        trail = _later(job, attempts=standing.attempts_now, waits=waits, first_ms=standing.first_delivered_ms)
+        trail = job.delivery.trail.since(standing.first_delivered_ms)
+        trail = replace(trail, attempts=standing.attempts_now, waits=trail.waits + waits)
         return Outcome(None, Delay(step_ms, trail), code="delayed")
 
     def elsewhere(self, job: Job, *, first_ms: int) -> Outcome:
@@ -110,7 +110,7 @@ class Outcomes:
 
     def joined(self, job: Job, delay: Delay, *, first_ms: int) -> Outcome:
         """Wait as long as the run does that this delivery had joined; its own copy may never have been published."""
-        trail = _later(job, attempts=delay.trail.attempts, waits=0, first_ms=first_ms)
+        trail = replace(job.delivery.trail.since(first_ms), attempts=delay.trail.attempts)
         return Outcome(None, Delay(delay.delay_ms, trail), code="delayed")
 
     def isolated(self, job: Job, standing: Standing) -> Outcome:
@@ -120,7 +120,7 @@ class Outcomes:
     def _hop(self, job: Job, *, first_ms: int) -> Delay:
         trail = job.delivery.trail
         step_ms = hop(self._settings.delays_ms, trail.waits // _HOPS_OF_ONE_STEP)
-        return Delay(step_ms, _later(job, attempts=trail.attempts, waits=1, first_ms=first_ms))
+        return Delay(step_ms, trail.waited(first_ms=first_ms))
 
 
 def write_settlement(settlement: Settlement) -> str:
@@ -141,13 +141,6 @@ def read_settlement(text: str) -> Settlement:
     values = json.loads(text)
     is_kept_if_unheard = values.pop(_IF_UNHEARD, False)
     return (AckIfReplied if is_kept_if_unheard else DeadLetter)(Letter(**values))
-
-
-def _later(job: Job, *, attempts: int, waits: int, first_ms: int) -> Trail:
-    """Return the trail of a copy: the clocks count from the first delivery, never from the end of a run."""
-    trail = job.delivery.trail
-    first_ms = first_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
-    return replace(trail, attempts=attempts, waits=trail.waits + waits, first_delivered_ms=first_ms)
 
 
 def _attempts_told(reply: bytes) -> int:

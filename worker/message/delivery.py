@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 Lane = Literal["create", "execute", "control"]
@@ -67,6 +67,18 @@ class Trail:
             tenant=tenant if isinstance(tenant, str) else None,
             deliveries=_count(headers, HEADER_DELIVERIES) or 0,
         )
+
+    def waited(self, *, first_ms: int) -> Trail:
+        """Return the trail of a copy that waits for something else than the job: it is no attempt.
+
+        Args:
+            first_ms: Unix milliseconds of this delivery, which counts where there was none before.
+        """
+        return replace(self.since(first_ms), waits=self.waits + 1)
+
+    def since(self, first_ms: int) -> Trail:
+        """Return the same trail with a first delivery: the clocks count from it, never from the end of a run."""
+        return self if self.first_delivered_ms is not None else replace(self, first_delivered_ms=first_ms)
 
     def to_headers(self) -> dict[str, int | str]:
         """Return the internal headers that a copy carries."""

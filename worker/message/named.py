@@ -15,10 +15,7 @@ def named_program(job: Job) -> str:
     Raises:
         InvalidRequestError: It names none.
     """
-    program_id = job.args.get("program_id")
-    if not isinstance(program_id, str) or not program_id:
-        raise InvalidRequestError("Program ID is required", field="program_id")
-    return program_id
+    return _name(job, "program_id", missing="Program ID is required")
 
 
 def named_job(job: Job) -> str:
@@ -27,10 +24,7 @@ def named_job(job: Job) -> str:
     Raises:
         InvalidRequestError: They name none.
     """
-    message_id = job.args.get("message_id")
-    if not isinstance(message_id, str) or not message_id:
-        raise InvalidRequestError("message_id is required", field="message_id")
-    return message_id
+    return _name(job, "message_id", missing="message_id is required")
 
 
 def read_number(job: Job, name: str, *, least: int, default: int) -> int:
@@ -44,4 +38,11 @@ def read_number(job: Job, name: str, *, least: int, default: int) -> int:
         return default
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_NUMBER:
         raise InvalidRequestError(f"{name} must be a whole number of at least {least}", field=name)
+    return value
+
+
+def _name(job: Job, argument: str, *, missing: str) -> str:
+    value = job.args.get(argument)
+    if not isinstance(value, str) or not value:
+        raise InvalidRequestError(missing, field=argument)
     return value

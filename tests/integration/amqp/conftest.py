@@ -9,10 +9,8 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import pytest
-from aio_pika.abc import AbstractConnection
 
 from tests.support.caller import Caller
-from worker.amqp.connection import connect
 from worker.amqp.consumer import Consumer
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import Topology
@@ -101,13 +99,6 @@ def topology(settings: Settings) -> Topology:
         delays_ms=settings.delays_ms,
         dead_letter_max_bytes=1024**2,
     )
-
-
-@pytest.fixture
-async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
-    connection = await connect(amqp_url, name="test")
-    yield connection
-    await connection.close()
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from worker.cli.printing import print_json
 from worker.cli.running import EXIT_ERROR, EXIT_INTERRUPTED, load_settings, stop
 
 if TYPE_CHECKING:
-    from worker.amqp.dead_letters import OnRefusal, Plan, PurgeReport, ReplayReport
+    from worker.amqp.dead_letters import OnRefusal, Plan, PurgeReport, ReplayReport, Selection
     from worker.message import Lane
     from worker.settings import Settings
 
@@ -121,13 +121,8 @@ def replay_command(
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    from worker.amqp.dead_letters import Plan
-
-    plan = Plan(
-        selection=filters.selection(has_expired=include_expired),
-        limit=limit,
-        is_dry_run=dry_run,
-        trusted_users=frozenset(settings.trusted_users),
+    plan = replace(
+        _plan(settings, filters.selection(has_expired=include_expired), limit=limit, is_dry_run=dry_run),
         rate=rate,
         patch=read_patch(patch),
         on_refusal=_on_refusal(skip_invalid=skip_invalid, force=force),
@@ -155,20 +150,20 @@ def purge_command(
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    from worker.amqp.dead_letters import Plan
-
-    plan = Plan(
-        selection=filters.selection(has_expired=include_expired),
-        limit=limit,
-        is_dry_run=dry_run,
-        trusted_users=frozenset(settings.trusted_users),
-    )
+    plan = _plan(settings, filters.selection(has_expired=include_expired), limit=limit, is_dry_run=dry_run)
     path = audit_file(audit, namespace=settings.namespace)
     if not (dry_run or yes):
         plan = _confirm(settings, lane, plan=plan, audit=path)
     report = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
     print_purge(report, as_json=as_json)
     _end(report)
+
+
+def _plan(settings: Settings, selection: Selection, *, limit: int | None, is_dry_run: bool) -> Plan:
+    from worker.amqp.dead_letters import Plan
+
+    trusted_users = frozenset(settings.trusted_users)
+    return Plan(selection=selection, limit=limit, is_dry_run=is_dry_run, trusted_users=trusted_users)
 
 
 def _replay(settings: Settings, lane: Lane, *, plan: Plan, audit: Path | None, as_json: bool) -> None:
