@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from tests.faults.jobs import PROGRAM, SIGNATURE, body_of, label_of, message_id_of
+from worker.amqp.connection import connect
 
 _CONFIRM_SECONDS = 5.0
 _CONNECT_SECONDS = 5.0
@@ -106,6 +107,7 @@ class Load:
         self._arrived = asyncio.Condition()
         self._collecting: asyncio.Task[None] | None = None
         self._ready = asyncio.Event()
+        self._is_over = False
         self._outlet = _Outlet(url)
         # A broker that is away is what this is about; aiormq would report each attempt.
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -117,6 +119,7 @@ class Load:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._collecting is not None
+        self._is_over = True
         self._collecting.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._collecting
@@ -210,15 +213,16 @@ class Load:
         )
 
     async def _collect(self) -> None:
-        """Consume replies for ever, on one connection after the other."""
-        while True:
+        """Consume replies to the end, on one connection after the other."""
+        # Closing a lost connection may swallow the cancellation.
+        while not self._is_over:
             try:
                 await self._consume()
             except (AMQPError, ChannelInvalidStateError, OSError, TimeoutError, RuntimeError):
                 await asyncio.sleep(_PAUSE_SECONDS)
 
     async def _consume(self) -> None:
-        connection = await aio_pika.connect(self._url, timeout=_CONNECT_SECONDS)
+        connection = await _connect(self._url)
         try:
             channel = await connection.channel()
             await channel.set_qos(prefetch_count=_PREFETCH)
@@ -264,6 +268,12 @@ class Load:
             self.answered += 1
 
 
+async def _connect(url: str) -> AbstractConnection:
+    """Connect as a worker does, which leaves nothing behind of an attempt that failed."""
+    async with asyncio.timeout(_CONNECT_SECONDS):
+        return await connect(url, name="load")
+
+
 async def _lost(connection: AbstractConnection, channel: AbstractChannel) -> None:
     """Wait until the connection or the channel is gone."""
     gone = asyncio.Event()
@@ -305,6 +315,6 @@ class _Outlet:
             if self._channel is not None and not self._channel.is_closed:
                 return self._channel
             await self.close()
-            self._connection = await aio_pika.connect(self._url, timeout=_CONNECT_SECONDS)
+            self._connection = await _connect(self._url)
             self._channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
             return self._channel

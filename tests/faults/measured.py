@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 Size = TypeVar("Size")
@@ -53,7 +55,9 @@ def missed(error: Exception, *, seconds: float) -> Measured:
     figures = error.figures if isinstance(error, MissedError) else {}
     text = str(error)
     is_told = isinstance(error, AssertionError) and text
-    reason = text if is_told else f"{type(error).__name__}{': ' if text else ''}{text} after {seconds:.0f} s"
+    reason = (
+        text if is_told else f"{type(error).__name__}{': ' if text else ''}{text} after {seconds:.0f} s{_where(error)}"
+    )
     return Measured(figures | {"seconds": seconds}, reason)
 
 
@@ -70,6 +74,12 @@ def keeping(figures: Mapping[str, Figure]) -> Iterator[None]:
         rest = missed(error, seconds=0)
         found = {name: figure for name, figure in rest.figures.items() if name != "seconds"}
         raise MissedError(rest.reason or "", figures={**figures, **found}) from error
+
+
+def _where(error: Exception) -> str:
+    """Say which step of the suite an error came from: the innermost one that is not a library's."""
+    steps = [step for step in traceback.extract_tb(error.__traceback__) if "/tests/faults/" in step.filename]
+    return f", in {steps[-1].name} ({Path(steps[-1].filename).name}:{steps[-1].lineno})" if steps else ""
 
 
 class Run(Protocol[Size_contra]):

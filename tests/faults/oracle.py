@@ -6,6 +6,7 @@ Ask it when the workers have ended: only then is everything that is not settled 
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from tests.faults.load import Job, Load
 from tests.faults.measured import MissedError
 from tests.faults.rows import read_rows
 from tests.faults.stage import Stage
+from worker.amqp.connection import connect
 
 _SHOWN = 5
 
@@ -172,7 +174,8 @@ async def peek(stage: Stage, queues: list[str]) -> Counter[str]:
 
 async def depths(stage: Stage, queues: list[str]) -> dict[str, int]:
     """Return queue → messages that are ready in it."""
-    connection = await aio_pika.connect(stage.node.url, timeout=5)
+    async with asyncio.timeout(5):
+        connection = await connect(stage.node.url, name="oracle")
     async with connection, connection.channel() as channel:
         declared = [await channel.declare_queue(name, passive=True, timeout=5) for name in queues]
         return {queue.name: int(queue.declaration_result.message_count or 0) for queue in declared}

@@ -9,16 +9,18 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aio_pika
 
 from tests.faults.lm_stub import LMStub
+from tests.faults.load import Load
 from tests.faults.oracle import depths
 from tests.faults.stage import Stage
 from tests.faults.workers import Life
 from tests.support.caller import Caller
+from tests.support.lm_stub import LMStub as BehavingLM
 
 _PATIENCE_SECONDS = 30.0
 _POLL_SECONDS = 0.05
@@ -63,10 +65,60 @@ async def until(is_so: Callable[[], bool | Awaitable[bool]]) -> None:
             await asyncio.sleep(_POLL_SECONDS)
 
 
-async def emptied(stage: Stage) -> None:
-    """Wait until nothing is left on the ladder and in the work queues; what a worker has in hand does not show."""
-    for _ in range(2):
-        await until(lambda: _is_empty(stage))
+async def emptied(stage: Stage, *, looks: int = 4, patience_seconds: float = _PATIENCE_SECONDS) -> None:
+    """Wait until nothing is left on the ladder and in the work queues; what a worker has in hand does not show.
+
+    Args:
+        stage: Where.
+        looks: How often in a row it must be so.
+        patience_seconds: When to give up.
+
+    Raises:
+        TimeoutError: It was not so in time.
+    """
+    async with asyncio.timeout(patience_seconds):
+        empty = 0
+        while empty < looks:
+            empty = empty + 1 if await _is_empty(stage) else 0
+            await asyncio.sleep(_POLL_SECONDS)
+
+
+async def settled(stage: Stage, load: Load) -> None:
+    """Wait until every job has its reply and nothing is left in the queues, or nothing has come for a while.
+
+    It does not fail: the oracle says what is missing, and what is left.
+    """
+    await load.replied()
+    with contextlib.suppress(TimeoutError):
+        await emptied(stage)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A worker that lives through every message of a test module, and an LM that is told what to do."""
+
+    stage: Stage
+    lm: BehavingLM
+    life: Life
+
+
+@contextlib.asynccontextmanager
+async def bench(stage: Stage, lm: BehavingLM, **settings: str) -> AsyncIterator[Bench]:
+    """Start the LM, and a worker with these settings in a room of its own, for the block."""
+    await lm.start()
+    try:
+        async with room(stage, lm_api_base=lm.url, **settings) as own:
+            yield Bench(own, lm, await own.workers.start())
+    finally:
+        await lm.stop()
+
+
+@contextlib.asynccontextmanager
+async def watching(bench: Bench) -> AsyncIterator[Caller]:
+    """One caller for all messages of a bench: a second reply is seen however late it comes."""
+    async with Caller(bench.stage.node.url, bench.stage.namespace) as caller:
+        yield caller
+        await ended_well(bench.stage, bench.life, caller)
 
 
 async def ended_well(stage: Stage, life: Life, caller: Caller) -> None:

@@ -148,14 +148,6 @@ class Stage:
         """Run ``rabbitmqctl``; takes about a second."""
         return await asyncio.to_thread(self.node.ctl, *arguments)
 
-    async def set_memory_alarm(self, *, is_on: bool) -> None:
-        """Raise or clear the memory alarm: publishers are blocked while it stands."""
-        await self.ctl("set_vm_memory_high_watermark", "0.0000001" if is_on else "0.6")
-
-    async def set_disk_alarm(self, *, is_on: bool) -> None:
-        """Raise or clear the disk alarm."""
-        await self.ctl("set_disk_free_limit", "1000000GB" if is_on else "50MB")
-
 
 @dataclass(frozen=True, slots=True)
 class _Needs:

@@ -15,9 +15,8 @@ from aio_pika.abc import AbstractIncomingMessage
 
 from tests.faults.jobs import SIGNATURE, label_of, text_of
 from tests.faults.oracle import depths
-from tests.faults.rooms import ended_well, room
+from tests.faults.rooms import Bench, bench, watching
 from tests.faults.stage import Stage
-from tests.faults.workers import Life
 from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, saying
@@ -110,20 +109,10 @@ MESSAGES = {
 }
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A worker that lives through all messages."""
-
-    stage: Stage
-    lm: LMStub
-    life: Life
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def bench(stage: Stage) -> AsyncIterator[Bench]:
+@pytest_asyncio.fixture(scope="module", loop_scope="session", name="bench")
+async def worker_bench(stage: Stage) -> AsyncIterator[Bench]:
     """One worker, and an LM that repeats an input which looks like an answer."""
     lm = LMStub()
-    await lm.start()
 
     async def obey(prompt: str, call: int) -> Any:
         is_injected = "injected" in prompt
@@ -132,17 +121,14 @@ async def bench(stage: Stage) -> AsyncIterator[Bench]:
         return await saying(answer)(prompt, call)
 
     lm.behaviour = obey
-    async with room(stage, lm_api_base=lm.url, max_repairs="0") as own:
-        yield Bench(own, lm, await own.workers.start())
-    await lm.stop()
+    async with bench(stage, lm, max_repairs="0") as one:
+        yield one
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def caller(bench: Bench) -> AsyncIterator[Caller]:
-    """One for all, so that a second reply is seen however late it comes."""
-    async with Caller(bench.stage.node.url, bench.stage.namespace) as caller:
+    async with watching(bench) as caller:
         yield caller
-        await ended_well(bench.stage, bench.life, caller)
 
 
 @pytest.mark.parametrize("name", MESSAGES)

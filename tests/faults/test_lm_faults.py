@@ -17,9 +17,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from tests.faults.jobs import SIGNATURE
 from tests.faults.oracle import depths
-from tests.faults.rooms import ended_well, room
+from tests.faults.rooms import Bench, bench, watching
 from tests.faults.stage import Stage
-from tests.faults.workers import Life
 from tests.support.caller import Caller
 from tests.support.lm_stub import Behaviour, LMStub, completion, failing, saying
 
@@ -127,31 +126,18 @@ FAULTS = {
 }
 
 
-@dataclass(frozen=True)
-class Bench:
-    """A worker that lives through all faults, with a single attempt for each job and no repair."""
-
-    stage: Stage
-    lm: LMStub
-    life: Life
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="session")
-async def bench(stage: Stage) -> AsyncIterator[Bench]:
-    lm = LMStub()
-    await lm.start()
+@pytest_asyncio.fixture(scope="module", loop_scope="session", name="bench")
+async def worker_bench(stage: Stage) -> AsyncIterator[Bench]:
+    """A single attempt for each job and no repair."""
     settings = {"max_attempts": "1", "max_repairs": "0", "lm_timeout_seconds": f"{_TIMEOUT_SECONDS}"}
-    async with room(stage, lm_api_base=lm.url, **settings) as own:
-        yield Bench(own, lm, await own.workers.start())
-    await lm.stop()
+    async with bench(stage, LMStub(), **settings) as one:
+        yield one
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def caller(bench: Bench) -> AsyncIterator[Caller]:
-    """One for all, so that a second reply is seen however late it comes."""
-    async with Caller(bench.stage.node.url, bench.stage.namespace) as caller:
+    async with watching(bench) as caller:
         yield caller
-        await ended_well(bench.stage, bench.life, caller)
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -23,6 +23,8 @@ from tests.support.processes import COMMAND
 
 READY = "worker.ready"
 _START_SECONDS = 60.0
+# Longer than any drain of the suite.
+_STOP_SECONDS = 60.0
 _POLL_SECONDS = 0.02
 _PAUSE_SECONDS = 0.1
 _BACKOFF_SECONDS = 1.0
@@ -74,8 +76,11 @@ class Life:
         await self.exit_code()
 
     async def stop(self) -> int:
-        """End it with SIGTERM and return its exit code."""
+        """End it with SIGTERM and return its exit code; one that does not end by that is killed."""
         self.send(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.exit_code(), _STOP_SECONDS)
+        await self.kill()
         return await self.exit_code()
 
     async def logged(self, word: str, *, timeout_seconds: float = _START_SECONDS) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -10,15 +9,15 @@ from dataclasses import dataclass
 
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured
-from tests.faults.oracle import depths, judge
+from tests.faults.oracle import judge
+from tests.faults.rooms import emptied
 from tests.faults.stage import Stage
 from tests.faults.workers import Life
 
 # What a RabbitMQ node starts with.
 _TIMEOUT_MS = 1_800_000
 _TICK_MS = 60_000
-_POLL_SECONDS = 0.2
-_EMPTY_LOOKS = 5
+_EMPTY_LOOKS = 20
 _PATIENCE_SECONDS = 60.0
 _SETTINGS = {"concurrency": "64", "lm_timeout_seconds": "20", "job_timeout_seconds": "25"}
 
@@ -87,21 +86,13 @@ async def _run_on(stage: Stage, load: Load, *, workers: int, numbers: range) -> 
             await load.create()
         await load.publish(numbers)
         await load.replied(numbers)
-        await _emptied(stage)
+        # The deliveries that came while their job ran are settled too, and stay so.
+        await emptied(stage, looks=_EMPTY_LOOKS, patience_seconds=_PATIENCE_SECONDS)
         lives = crew.living
         closed = sum(_closed(life) for life in lives)
     assert not crew.exits, f"workers ended with {crew.exits}"
     assert not any(crew.stops), f"workers ended with {crew.stops} on SIGTERM"
     return closed
-
-
-async def _emptied(stage: Stage) -> None:
-    """Wait until the deliveries that came while their job ran are settled too, and stay so."""
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        empty = 0
-        while empty < _EMPTY_LOOKS:
-            empty = 0 if any((await depths(stage, stage.queues)).values()) else empty + 1
-            await asyncio.sleep(_POLL_SECONDS)
 
 
 def _closed(life: Life) -> int:

@@ -10,6 +10,7 @@ from tests.faults.chaos import SETTLED_SECONDS, kill_node, spread
 from tests.faults.lm_stub import Trouble
 from tests.faults.measured import Goal, Measured, percentile
 from tests.faults.oracle import judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 
 _FLOW_SECONDS = 5.0
@@ -37,7 +38,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             publishing = asyncio.create_task(load.publish(range(size.jobs)))
             kills = await kill_node(stage, load, at=spread(size.jobs, size.kills))
             await publishing
-            await load.replied()
+            await settled(stage, load)
         verdict = await judge(stage, load)
     flow = percentile(kills.flow_seconds, 0.95)
     figures = {

@@ -13,6 +13,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import depths, judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 from tests.faults.workers import Crew, Life
 
@@ -67,7 +68,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             await load.replied()
         ledger = await _stop_twice(stage, load)
         async with stage.crew(size.workers):
-            await load.replied()
+            await settled(stage, load)
         verdict = await judge(stage, load, ledger=ledger)
     slowest = max(stops.seconds)
     figures = {
@@ -212,7 +213,7 @@ GOAL = Goal(
     name="drain",
     load=lambda size: f"{size.stops} × SIGTERM under load, {size.workers} workers; a second SIGTERM",
     passes="exit 0 within the grace, 0 jobs re-run",
-    short=Size(stops=6, workers=2, is_installed=False),
+    short=Size(stops=4, workers=2, is_installed=False),
     long=Size(stops=200, workers=4, is_installed=True),
     run=run,
 )

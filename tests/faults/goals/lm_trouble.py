@@ -11,6 +11,7 @@ from tests.faults.load import Job, Load
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import Expected, Verdict, judge
 from tests.faults.proxy import Proxy
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 from tests.faults.workers import Crew, Life
 
@@ -76,7 +77,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             publishing = asyncio.create_task(_feed(load, size.jobs))
             outages = await _break(stage, crew, load, proxy=proxy, size=size)
             await publishing
-            await load.replied()
+            await settled(stage, load)
         failed = frozenset(job.number for job in load.jobs.values() if job.answers and job.answers[0].code != "ok")
         # Garbage and hung calls are billed, and asked again: what is paid twice here, is paid by contract.
         verdict = await judge(stage, load, expected=Expected(dead_letters=failed, is_paid_once=False))

@@ -17,6 +17,7 @@ from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured, percentile
 from tests.faults.oracle import Expected, Verdict, judge
 from tests.faults.proxy import Proxy
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 from tests.faults.workers import Crew
 
@@ -95,7 +96,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             safe = len(load.jobs)
             async with _fed(load, numbers):
                 await _break_lm(trial, size, rng)
-            await load.replied()
+            await settled(stage, load)
         verdict = await judge(stage, load, expected=Expected(is_paid_once=False))
         extra = _Extra.of(stage, load, safe)
     figures = _figures(size, verdict, trial) | {
@@ -270,7 +271,7 @@ GOAL = Goal(
         f"{size.latency_seconds:g} s of 300 ms latency each way, to the broker and to the LM"
     ),
     passes="lost 0, no stuck worker; a black hole is found within two heartbeats",
-    short=Size(workers=2, resets=4, holes=1, lm_resets=1, lm_holes=0, latency_seconds=2, slow_resets=0),
+    short=Size(workers=2, resets=4, holes=1, lm_resets=1, lm_holes=0, latency_seconds=1, slow_resets=0),
     long=Size(workers=3, resets=95, holes=20, lm_resets=20, lm_holes=4, latency_seconds=300, slow_resets=5),
     run=run,
 )

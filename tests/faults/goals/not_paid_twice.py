@@ -17,6 +17,7 @@ from tests.faults.lm_stub import Trouble
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured, keeping
 from tests.faults.oracle import Verdict, judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 from tests.faults.workers import READY, Life
 
@@ -95,7 +96,7 @@ async def _kill_both(size: Size, seed: int) -> tuple[Ledger, NodeKills, Verdict]
                 kill_node(stage, load, at=spread(size.jobs, size.node_kills)),
             )
             await publishing
-            await load.replied()
+            await settled(stage, load)
         return ledger, nodes, await judge(stage, load, ledger=ledger)
 
 
@@ -153,7 +154,7 @@ async def _kill_at_edges(size: Size, seed: int) -> tuple[_Deaths, Verdict]:
         await asyncio.gather(*(_live_and_die(stage, deaths, turns, rng) for _ in range(size.processes)))
         await feeding
         async with stage.crew(size.processes):
-            await load.replied()
+            await settled(stage, load)
         return deaths, await judge(stage, load, ledger=deaths.ledger)
 
 

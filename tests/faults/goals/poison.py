@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from tests.faults.ledger import Ledger
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import Expected, judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 
 _CRASHES = 3
@@ -38,7 +39,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             watching = asyncio.create_task(_note_crashes(stage, ledger))
             await load.create()
             await load.publish(range(size.jobs))
-            await load.replied()
+            await settled(stage, load)
             watching.cancel()
             crashes = list(crew.exits)
         verdict = await judge(stage, load, ledger=ledger, expected=Expected(dead_letters=frozenset({killer})))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import signal
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +21,7 @@ from tests.faults.stage import Stage
 from tests.support.processes import COMMAND
 
 _POLL_SECONDS = 0.005
-_LOCK_SECONDS = 20.0
+_FINISH_SECONDS = 300.0
 _LADEN_SECONDS = 30.0
 # So that a kill comes anywhere between two lines of the audit trail.
 _LATEST_SECONDS = 0.01
@@ -119,15 +121,16 @@ async def _kill(command: _Command, size: Size, rng: random.Random) -> None:
 
 async def _kill_one(command: _Command, rng: random.Random, *, share: int, is_early: bool) -> bool:
     """Start a run and kill it; return False where the lock of the last one was still there."""
-    process = await command.start()
-    if is_early:
-        await asyncio.sleep(rng.uniform(0.2, 2.0))
-    else:
-        await command.moved(process, more=rng.randint(1, share))
-        await asyncio.sleep(rng.uniform(0, _LATEST_SECONDS))
-    if process.returncode is None:
-        process.kill()
-    _, err = await process.communicate()
+    async with command.running() as process:
+        told = asyncio.ensure_future(process.communicate())
+        if is_early:
+            await asyncio.sleep(rng.uniform(0.2, 2.0))
+        else:
+            await command.moved(process, more=rng.randint(1, share))
+            await asyncio.sleep(rng.uniform(0, _LATEST_SECONDS))
+        if process.returncode is None:
+            process.kill()
+        _, err = await told
     if process.returncode == -signal.SIGKILL:
         return True
     assert b"is running" in err, f"a replay ended with {process.returncode} before it could be killed: {err.decode()}"
@@ -148,10 +151,11 @@ class _Command:
         text = self._audit.read_text() if self._audit.exists() else ""
         return Counter(int(json.loads(line)["message_id"][1:]) for line in text.splitlines())
 
-    async def start(self) -> asyncio.subprocess.Process:
-        """Start it."""
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[asyncio.subprocess.Process]:
+        """Start it; it has ended when the block has."""
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *(COMMAND, "dead", "replay", "execute", "--json", "--audit", str(self._audit)),
             env=self._environment,
             cwd=self._folder,
@@ -159,6 +163,12 @@ class _Command:
             stdout=pipe,
             stderr=pipe,
         )
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
 
     async def moved(self, process: asyncio.subprocess.Process, *, more: int) -> None:
         """Wait until it has moved so many more letters, or has ended."""
@@ -172,10 +182,10 @@ class _Command:
         Raises:
             AssertionError: It failed, for another reason than the lock of one that was just killed.
         """
-        async with asyncio.timeout(_LOCK_SECONDS):
+        async with asyncio.timeout(_FINISH_SECONDS):
             while True:
-                process = await self.start()
-                out, err = await process.communicate()
+                async with self.running() as process:
+                    out, err = await process.communicate()
                 if process.returncode == 0:
                     return dict(json.loads(out))
                 told = (err or out).decode()

@@ -236,7 +236,7 @@ GOAL = Goal(
     ),
     passes="RSS slope < 1 MB/h after warm-up, descriptors flat",
     short=Size(
-        minutes=0.15,
+        minutes=0.08,
         warm_up_minutes=0,
         per_second=50,
         signatures=50,

@@ -14,6 +14,7 @@ from tests.faults.jobs import message_id_of
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured, percentile
 from tests.faults.oracle import Expected, Verdict, judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage, StoreKind
 from tests.faults.store_faults import StoreFaults, store_faults
 from tests.faults.workers import Crew
@@ -137,7 +138,7 @@ async def _try(engine: StoreKind, size: Size, seed: int) -> _Done:
             scene = _Scene(stage, load, crew, store_faults(stage))
             async with _feeding(load, size.per_second):
                 await _break(scene, size, random.Random(f"{seed} {engine}"))
-            await load.replied()
+            await settled(stage, load)
             await scene.count_deliveries()
             assert not crew.exits, f"workers ended while the store was away: {crew.exits}"
         return await _judged(scene)

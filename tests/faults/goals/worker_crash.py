@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from tests.faults.chaos import kill_workers, spread, too_few_in_flight
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import judge
+from tests.faults.rooms import settled
 from tests.faults.stage import Stage
 
 
@@ -34,7 +35,7 @@ async def run(size: Size, *, seed: int) -> Measured:
             publishing = asyncio.create_task(load.publish(range(size.jobs)))
             ledger = await kill_workers(stage, crew, load, at=spread(size.jobs, size.kills), rng=rng)
             await publishing
-            await load.replied()
+            await settled(stage, load)
         verdict = await judge(stage, load, ledger=ledger)
         assert not any(crew.stops), f"a worker ended with {crew.stops} on SIGTERM"
     return Measured(
