@@ -20,7 +20,7 @@ from benchmarks.figures import Figure, at_least, median, spread
 from benchmarks.processes import Child, child
 from benchmarks.stage import Stage, namespace
 
-ROUNDS = 9
+ROUNDS = 15
 CALLS = 5_000
 IN_FLIGHT = 500
 WARM_UP_CALLS = 1_000

@@ -2,6 +2,7 @@ defmodule DSPexWorkerTest do
   use ExUnit.Case, async: true
 
   alias DSPexWorker.{Client, Error, FakeBroker, Program, Result}
+  alias DSPexWorker.Signature.Definition
   alias DSPexWorker.TestSignatures.{Question, Sentiment}
 
   @inputs %{text: "I love it"}
@@ -21,6 +22,25 @@ defmodule DSPexWorkerTest do
     start_client(broker, options)
   end
 
+  # Purged first, so that no warning of a module defined twice is printed.
+  defp load_signature(limit) do
+    :code.purge(__MODULE__.Reloaded)
+    :code.delete(__MODULE__.Reloaded)
+
+    quoted =
+      quote do
+        use DSPexWorker.Signature
+
+        signature do
+          input :text, :string, min_length: unquote(limit)
+          output :label
+        end
+      end
+
+    {:module, module, _code, _result} = Module.create(__MODULE__.Reloaded, quoted, Macro.Env.location(__ENV__))
+    module
+  end
+
   defp sent do
     assert_receive {:published, message}
     FakeBroker.decode(message)
@@ -35,6 +55,27 @@ defmodule DSPexWorkerTest do
       assert %{"fallback" => "never", "inputs" => %{"text" => "I love it"}, "signature" => signature} = args
       assert %{"description" => "Detects the sentiment of a text", "inputs" => [%{"name" => "text"}]} = signature
       assert args["options"] in [%{}, []]
+    end
+
+    test "sends what a signature module says now, also after it was loaded again", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(%{"label" => "a"}))
+
+      for limit <- [1, 2, 2] do
+        module = load_signature(limit)
+        assert DSPexWorker.predict(client, module, text: "aa") == {:ok, %{label: "a"}}
+        assert %{"args" => %{"signature" => %{"inputs" => [text]}}} = sent()
+        assert text["constraints"] == %{"min_length" => limit}
+      end
+    end
+
+    test "sends a definition that only names a signature module as it stands", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+      {:ok, own} = Definition.of(Sentiment)
+
+      for definition <- [own, %{own | description: "Another one"}, own] do
+        assert {:ok, %{sentiment: "positive"}} = DSPexWorker.predict(client, definition, @inputs)
+        assert sent()["args"]["signature"]["description"] == definition.description
+      end
     end
 
     test "takes keyword lists, string keys, and string signatures, whose results have string keys", %{broker: broker} do

@@ -206,7 +206,7 @@ defmodule DSPexWorker.Client do
     id = "#{state.prefix}.#{state.number}"
     call = %Call{from: from, message: address(state, message, id), timer: timer(id, timeout)}
 
-    offer(%{state | number: state.number + 1, calls: Map.put(state.calls, id, call)}, id, call)
+    offer(%{state | number: state.number + 1}, id, call)
   end
 
   defp address(%{replies: :direct}, message, id) do
@@ -220,27 +220,35 @@ defmodule DSPexWorker.Client do
 
   # Publishes a call, or keeps it until that is possible.
   defp offer(%{state: :up} = state, id, call) do
-    if free?(state, call), do: publish(state, id, call), else: state |> keep(id) |> ask_for_workers(call.message.queue)
+    if free?(state, call),
+      do: publish(state, id, call),
+      else: state |> keep(id, call) |> ask_for_workers(call.message.queue)
   end
 
-  defp offer(state, id, _call), do: keep(state, id)
+  defp offer(state, id, call), do: keep(state, id, call)
 
   # A call that was sent before is sent again, whoever consumes its queue by now.
   defp free?(state, call) do
     call.sent? or not state.config.requires_worker or state.workers[call.message.queue] == :seen
   end
 
-  defp keep(state, id), do: %{state | unsent: Map.put(state.unsent, id, [])}
+  defp keep(state, id, call) do
+    %{state | calls: Map.put(state.calls, id, call), unsent: Map.put(state.unsent, id, [])}
+  end
 
   defp publish(state, id, call) do
     case state.transport.publish(state.link, call.message) do
       :ok ->
-        calls = if call.sent?, do: state.calls, else: Map.put(state.calls, id, %{call | sent?: true})
-        %{state | calls: calls, unsent: Map.delete(state.unsent, id), confirms: Confirms.add(state.confirms, id)}
+        %{
+          state
+          | calls: Map.put(state.calls, id, %{call | sent?: true}),
+            unsent: Map.delete(state.unsent, id),
+            confirms: Confirms.add(state.confirms, id)
+        }
 
       # The link is about to go down, or blocked: it tells so itself.
       {:error, _reason} ->
-        keep(state, id)
+        keep(state, id, call)
     end
   end
 
@@ -259,7 +267,8 @@ defmodule DSPexWorker.Client do
         state
 
       {call, calls} ->
-        if call.timer, do: Process.cancel_timer(call.timer)
+        # One that has fired already finds no call.
+        if call.timer, do: Process.cancel_timer(call.timer, async: true, info: false)
         GenServer.reply(call.from, answer)
         %{state | calls: calls, unsent: Map.delete(state.unsent, id)}
     end

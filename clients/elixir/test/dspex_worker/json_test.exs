@@ -77,8 +77,17 @@ defmodule DSPexWorker.JSONTest do
         assert @backend.decode(body) == {:ok, %{"a" => %{}, "b" => []}}
       end
 
+      test "reads lists and objects inside each other, in their order" do
+        assert {:ok, read} = @backend.decode(~s([{"a": [1, [2, {}], "b"], "c": {"d": [null, {"e": false}]}}, [], "f"]))
+        assert read == [%{"a" => [1, [2, %{}], "b"], "c" => %{"d" => [nil, %{"e" => false}]}}, [], "f"]
+
+        for {text, value} <- [{"null", nil}, {"\"null\"", "null"}, {"1", 1}],
+            do: assert(@backend.decode(text) == {:ok, value})
+      end
+
       test "returns an error for what is no JSON" do
-        for body <- ["", "{", "nope", "[1,]", ~s({"a":})], do: assert({:error, _reason} = @backend.decode(body))
+        for body <- ["", "{", "nope", "[1,]", ~s({"a":}), "1 2", ~s([1), "[\"\\xff\"]", <<?", 255, ?">>],
+            do: assert({:error, _reason} = @backend.decode(body))
       end
 
       test "makes no atoms of keys" do

@@ -75,20 +75,32 @@ defmodule DSPexWorker.Client.Request do
 
   # What a module declares is written once, for it is most of a request. Others come from wherever, and are not kept,
   # also where a map names a module.
-  defp signature(json, %Definition{module: module} = definition) do
-    if module != nil and function_exported?(module, :__dspex_worker__, 0),
+  defp signature(json, %Definition{} = definition) do
+    if declared_by_module?(definition),
       do: written(json, definition),
       else: encode(json, Definition.to_wire(definition))
   end
 
-  defp written(json, definition) do
-    with nil <- :persistent_term.get({__MODULE__, json, definition}, nil),
-         {:ok, written} <- encode(json, Definition.to_wire(definition)) do
-      :persistent_term.put({__MODULE__, json, definition}, written)
+  defp declared_by_module?(%{module: nil}), do: false
+
+  defp declared_by_module?(%{module: module} = definition) do
+    function_exported?(module, :__dspex_worker__, 0) and module.__dspex_worker__() == definition
+  end
+
+  # A module may be loaded again with another definition, and its code then has another hash.
+  defp written(json, %{module: module} = definition) do
+    hash = module.__info__(:md5)
+
+    case :persistent_term.get({__MODULE__, json, module}, nil) do
+      {^hash, written} -> {:ok, written}
+      _none_or_older -> write_once(json, definition, hash)
+    end
+  end
+
+  defp write_once(json, definition, hash) do
+    with {:ok, written} <- encode(json, Definition.to_wire(definition)) do
+      :persistent_term.put({__MODULE__, json, definition.module}, {hash, written})
       {:ok, written}
-    else
-      written when is_binary(written) -> {:ok, written}
-      error -> error
     end
   end
 
@@ -125,7 +137,7 @@ defmodule DSPexWorker.Client.Request do
     <<p::binary-8, q::binary-4, r::binary-4, s::binary-4, t::binary-12>> =
       Base.encode16(<<a::48, 4::4, b::12, 2::2, c::62>>, case: :lower)
 
-    Enum.join([p, q, r, s, t], "-")
+    <<p::binary, ?-, q::binary, ?-, r::binary, ?-, s::binary, ?-, t::binary>>
   end
 
   defp timeout(:infinity), do: :infinity

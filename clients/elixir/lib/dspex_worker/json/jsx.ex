@@ -20,7 +20,7 @@ defmodule DSPexWorker.JSON.Jsx do
 
   @impl DSPexWorker.JSON
   def decode(body) do
-    {:ok, body |> :jsx.decode([:return_maps, :strict]) |> nulls_to_nil()}
+    {:ok, :jsx.decoder(__MODULE__, [], [:strict]).(body)}
   rescue
     error -> {:error, error}
   end
@@ -70,8 +70,24 @@ defmodule DSPexWorker.JSON.Jsx do
   defp escape(?\\), do: "\\\\"
   defp escape(control), do: "\\u00" <> Base.encode16(<<control>>)
 
-  defp nulls_to_nil(:null), do: nil
-  defp nulls_to_nil(map) when is_map(map), do: Map.new(map, fn {name, value} -> {name, nulls_to_nil(value)} end)
-  defp nulls_to_nil(list) when is_list(list), do: Enum.map(list, &nulls_to_nil/1)
-  defp nulls_to_nil(scalar), do: scalar
+  # What `jsx` calls while it reads, with what is open around the place, innermost first.
+
+  @doc false
+  @spec init(term) :: list
+  def init(_none), do: []
+
+  @doc false
+  @spec handle_event(atom | tuple, term) :: term
+  def handle_event({:key, name}, open), do: [{:key, name} | open]
+  def handle_event(:start_object, open), do: [{:object, []} | open]
+  def handle_event(:start_array, open), do: [{:array, []} | open]
+  def handle_event(:end_object, [{:object, members} | open]), do: close(members |> :lists.reverse() |> Map.new(), open)
+  def handle_event(:end_array, [{:array, items} | open]), do: close(:lists.reverse(items), open)
+  def handle_event({:literal, :null}, open), do: close(nil, open)
+  def handle_event({_kind, value}, open), do: close(value, open)
+  def handle_event(:end_json, {:read, value}), do: value
+
+  defp close(value, [{:key, name}, {:object, members} | open]), do: [{:object, [{name, value} | members]} | open]
+  defp close(value, [{:array, items} | open]), do: [{:array, [value | items]} | open]
+  defp close(value, []), do: {:read, value}
 end

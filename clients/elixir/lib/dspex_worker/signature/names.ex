@@ -8,12 +8,13 @@ defmodule DSPexWorker.Signature.Names do
   @max_uncomposed 8 * @max_characters
 
   @doc "The name in NFC; one that is far too long to be a name, as it stands."
-  def normal(name) when byte_size(name) <= @max_uncomposed do
-    if String.valid?(name), do: String.normalize(name, :nfc), else: name
-  end
-
   def normal(name) do
-    if String.valid?(name) and characters(name) <= @max_uncomposed, do: String.normalize(name, :nfc), else: name
+    cond do
+      ascii?(name) -> name
+      not String.valid?(name) -> name
+      byte_size(name) > @max_uncomposed and characters(name) > @max_uncomposed -> name
+      true -> String.normalize(name, :nfc)
+    end
   end
 
   @doc "A field name in NFC. `word?` is true in a string signature, where fewer characters can stand."
@@ -44,6 +45,10 @@ defmodule DSPexWorker.Signature.Names do
   defp characters(<<_::utf8, rest::binary>>, count), do: characters(rest, count + 1)
   defp characters(<<_, rest::binary>>, count), do: characters(rest, count + 1)
   defp characters(<<>>, count), do: count
+
+  # Nearly every name, of every call's values.
+  defp ascii?(<<byte, rest::binary>>) when byte < 0x80, do: ascii?(rest)
+  defp ascii?(rest), do: rest == ""
 
   defp reason(name, word?) do
     cond do

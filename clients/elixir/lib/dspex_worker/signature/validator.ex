@@ -69,13 +69,9 @@ defmodule DSPexWorker.Signature.Validator do
   # A name that was given in NFC wins over another spelling of it.
   defp by_name(values) do
     names = for {name, value} <- values, is_atom(name) or is_binary(name), do: {to_string(name), value}
-
-    names
-    |> Map.new(fn {name, value} -> {Names.normal(name), value} end)
-    |> Map.merge(Map.new(Enum.filter(names, &normal?/1)))
+    {normal, others} = Enum.split_with(names, fn {name, _value} -> Names.normal(name) == name end)
+    others |> Map.new(fn {name, value} -> {Names.normal(name), value} end) |> Map.merge(Map.new(normal))
   end
-
-  defp normal?({name, _value}), do: Names.normal(name) == name
 
   defp check(fields, given, root, code) do
     results = Enum.map(fields, &{&1, take(Map.fetch(given, &1.name), &1)})
