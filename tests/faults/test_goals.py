@@ -22,7 +22,7 @@ def shared_node(stage: Stage) -> Iterator[None]:
 
 
 # What a goal that is late needs to end its workers and its broker.
-_ENDING_SECONDS = 90
+_ENDING_SECONDS = 120
 
 
 @pytest.mark.slow

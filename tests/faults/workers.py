@@ -24,7 +24,7 @@ from tests.support.processes import COMMAND
 READY = "worker.ready"
 _START_SECONDS = 60.0
 # Longer than any drain of the suite.
-_STOP_SECONDS = 60.0
+_STOP_SECONDS = 90.0
 _POLL_SECONDS = 0.02
 _PAUSE_SECONDS = 0.1
 _BACKOFF_SECONDS = 1.0
@@ -76,12 +76,17 @@ class Life:
         await self.exit_code()
 
     async def stop(self) -> int:
-        """End it with SIGTERM and return its exit code; one that does not end by that is killed."""
+        """End it with SIGTERM and return its exit code.
+
+        Raises:
+            AssertionError: It did not end by that, and was killed; with the end of its log.
+        """
         self.send(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
+        try:
             return await asyncio.wait_for(self.exit_code(), _STOP_SECONDS)
-        await self.kill()
-        return await self.exit_code()
+        except TimeoutError:
+            await self.kill()
+            raise AssertionError(f"A worker did not end on SIGTERM: {self.text()[-2_000:]}") from None
 
     async def logged(self, word: str, *, timeout_seconds: float = _START_SECONDS) -> None:
         """Wait until a word stands in its log.
@@ -298,10 +303,12 @@ class Crew:
         """End all of them with SIGTERM and return their exit codes."""
         self._is_stopped = True
         lives = [life for life in self.workers.lives if not life.is_over]
-        self.stops = list(await asyncio.gather(*(life.stop() for life in lives)))
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        try:
+            self.stops = list(await asyncio.gather(*(life.stop() for life in lives)))
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
         return self.stops
 
     async def _keep(self, slot: int) -> None:

@@ -133,18 +133,22 @@ async def open_channel(connection: AbstractConnection, *, has_confirms: bool = F
     return cast("Channel", channel)
 
 
-def _rested_number(connection: aiormq.Connection) -> int | None:
-    """Return the channel number that has rested for longest, or None where all are in use.
+def _rested_number(connection: aiormq.Connection) -> int:
+    """Return the channel number that has rested for longest.
 
     aiormq itself takes the one that the broker has just closed, perhaps before the close is acknowledged. The broker ends
     the whole connection then: "second 'channel.open' seen".
+
+    Raises:
+        ChannelInvalidStateError: All are in use.
     """
     most = connection.connection_tune.channel_max or _MOST_CHANNELS
     last = _last_numbers.get(connection, 0)
     turn = (1 + (last + step) % most for step in range(most))
     number = next((number for number in turn if number not in connection.channels), None)
-    if number is not None:
-        _last_numbers[connection] = number
+    if number is None:
+        raise ChannelInvalidStateError(f"All {most} channels of the connection are in use")
+    _last_numbers[connection] = number
     return number
 
 

@@ -59,6 +59,8 @@ async def run(size: Size, *, seed: int) -> Measured:
         problem = "no kill came while messages lay on the ladder"
     elif crew.exits:
         problem = f"workers ended while the broker was away: {crew.exits}"
+    elif any(crew.stops):
+        problem = f"workers ended with {crew.stops} on SIGTERM"
     return Measured(figures, problem)
 
 

@@ -64,3 +64,16 @@ async def test_a_channel_number_is_taken_again_only_after_all_others(amqp_url: s
                 numbers.append(channel.number)
 
     assert (kept.number, numbers) == (1, [2, 3, 2, 3])
+
+
+async def test_a_connection_without_a_free_channel_counts_as_lost(amqp_url: str) -> None:
+    """One number more than was agreed on would end it."""
+    connection = await connect(amqp_url, name="test")
+    async with connection:
+        assert connection.transport is not None
+        connection.transport.connection.connection_tune.channel_max = 2
+        opened = [await open_channel(connection) for _ in range(2)]
+        with pytest.raises(ConnectionLostError, match="All 2 channels"):
+            await open_channel(connection)
+
+    assert [channel.number for channel in opened] == [1, 2]

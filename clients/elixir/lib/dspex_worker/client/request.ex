@@ -76,21 +76,24 @@ defmodule DSPexWorker.Client.Request do
   # What a module declares is written once, for it is most of a request. Others come from wherever, and are not kept,
   # also where a map names a module.
   defp signature(json, %Definition{} = definition) do
-    if declared_by_module?(definition),
-      do: written(json, definition),
-      else: encode(json, Definition.to_wire(definition))
+    case hash_of_declaring(definition) do
+      nil -> encode(json, Definition.to_wire(definition))
+      hash -> written(json, definition, hash)
+    end
   end
 
-  defp declared_by_module?(%{module: nil}), do: false
+  defp hash_of_declaring(%{module: nil}), do: nil
 
-  defp declared_by_module?(%{module: module} = definition) do
-    function_exported?(module, :__dspex_worker__, 0) and module.__dspex_worker__() == definition
+  # The hash first: a module that is loaded again in between must not keep the old text under its new hash.
+  defp hash_of_declaring(%{module: module} = definition) do
+    if function_exported?(module, :__dspex_worker__, 0) do
+      hash = module.__info__(:md5)
+      if module.__dspex_worker__() === definition, do: hash
+    end
   end
 
   # A module may be loaded again with another definition, and its code then has another hash.
-  defp written(json, %{module: module} = definition) do
-    hash = module.__info__(:md5)
-
+  defp written(json, %{module: module} = definition, hash) do
     case :persistent_term.get({__MODULE__, json, module}, nil) do
       {^hash, written} -> {:ok, written}
       _none_or_older -> write_once(json, definition, hash)
