@@ -36,11 +36,17 @@ class Proxy:
         self._flows = asyncio.Event()
         self._flows.set()
         self._links: set[_Link] = set()
+        self._swallowed: set[_Link] = set()
 
     @property
     def connections(self) -> int:
         """Connections that are open now."""
         return len(self._links)
+
+    @property
+    def kept(self) -> int:
+        """Connections that were open when the last black hole began, and that the near side has not given up since."""
+        return sum(not link.is_given_up for link in self._swallowed)
 
     def url(self, url: str) -> str:
         """Return a URL of the target as one that goes through here."""
@@ -64,6 +70,7 @@ class Proxy:
 
     def swallow(self) -> None:
         """Be a black hole from now on: nothing flows, nothing closes, new connections are taken and say nothing."""
+        self._swallowed = set(self._links)
         self._flows.clear()
 
     def flow(self) -> None:
@@ -117,6 +124,7 @@ class _Link:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pumps: list[asyncio.Task[None]] = []
         self.is_muffled = False
+        self.is_given_up = False
 
     async def run(self) -> None:
         near, far = self._near, self._far
@@ -170,6 +178,7 @@ class _Link:
                     data = b""
                 waiting.put_nowait((loop.time() + self._proxy.latency_seconds, data))
                 if not data:
+                    self.is_given_up = self.is_given_up or reader is self._near[0]
                     break
             with contextlib.suppress(OSError):
                 await writing
