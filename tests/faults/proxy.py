@@ -12,6 +12,8 @@ from yarl import URL
 
 _CHUNK_BYTES = 1 << 16
 _NO_LINGER = struct.pack("ii", 1, 0)
+# Connection.Start, Connection.Tune, Connection.OpenOk: none is sent before the one before is replied to.
+_HANDSHAKE = 3
 
 
 class Proxy:
@@ -45,7 +47,10 @@ class Proxy:
 
     @property
     def kept(self) -> int:
-        """Connections that were open when the last black hole began, and that the near side has not given up since."""
+        """AMQP connections that stood when the last black hole began, and that the near side has not given up since.
+
+        One that was just being made has no heartbeat yet, but the connect's own time-out.
+        """
         return sum(not link.is_given_up for link in self._swallowed)
 
     def url(self, url: str) -> str:
@@ -70,7 +75,7 @@ class Proxy:
 
     def swallow(self) -> None:
         """Be a black hole from now on: nothing flows, nothing closes, new connections are taken and say nothing."""
-        self._swallowed = set(self._links)
+        self._swallowed = {link for link in self._links if link.answers >= _HANDSHAKE}
         self._flows.clear()
 
     def flow(self) -> None:
@@ -125,6 +130,7 @@ class _Link:
         self._pumps: list[asyncio.Task[None]] = []
         self.is_muffled = False
         self.is_given_up = False
+        self.answers = 0
 
     async def run(self) -> None:
         near, far = self._near, self._far
@@ -152,6 +158,13 @@ class _Link:
         for pump in self._pumps:
             pump.cancel()
 
+    def _is_heard(self, writer: asyncio.StreamWriter) -> bool:
+        """Count what the far side answers, and tell whether it may be passed on."""
+        if writer is not self._near[1]:
+            return True
+        self.answers += 1
+        return not self.is_muffled
+
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Pass bytes on, each chunk so much later than it came; a latency does not slow the stream down."""
         loop = asyncio.get_running_loop()
@@ -164,10 +177,9 @@ class _Link:
                 await self._proxy._flows.wait()
                 if not data:
                     return
-                if self.is_muffled and writer is self._near[1]:
-                    continue
-                writer.write(data)
-                await writer.drain()
+                if self._is_heard(writer):
+                    writer.write(data)
+                    await writer.drain()
 
         writing = asyncio.create_task(write())
         try:
