@@ -17,8 +17,8 @@ from benchmarks.processes import Child
 from benchmarks.programs import execute_args
 from benchmarks.stage import Stage
 
-ROUNDS = 8
-JOBS = 400
+ROUNDS = 12
+JOBS = 1_000
 
 # What is measured → the worker that is, and who sends it jobs.
 Ways = dict[str, tuple[Child, Load]]
