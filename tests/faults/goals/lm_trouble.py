@@ -147,17 +147,17 @@ async def _seconds_to_flow(load: Load) -> float:
 def _is_by_outage(stage: Stage, job: Job, spans: list[tuple[float, float]]) -> bool:
     """Tell whether an outage may have ended a job: it lived through one, and had not used up its attempts without.
 
-    An answer that says nothing (``output_invalid``) is garbage, which the LM babbles between the outages.
+    The calls that find out an outage are attempts like any other; of one job that is one in each outage. An answer that
+    says nothing (``output_invalid``) is garbage, which the LM babbles between the outages.
     """
     assert job.confirmed_at is not None
     assert job.answered_at is not None
     is_through = any(began <= job.answered_at and job.confirmed_at <= ended for began, ended in spans)
-    own = [
-        call
-        for call in stage.lm.calls
-        if call.job == job.number and not any(began <= call.began <= ended for began, ended in spans)
-    ]
-    return is_through and len(own) < _MAX_ATTEMPTS and job.answers[0].code != "output_invalid"
+    begins = [call.began for call in stage.lm.calls if call.job == job.number]
+    within = [sum(began <= begin <= ended for begin in begins) for began, ended in spans]
+    own = len(begins) - sum(within)
+    attempts = own + sum(map(bool, within))
+    return is_through and attempts < _MAX_ATTEMPTS and job.answers[0].code != "output_invalid"
 
 
 def _figures(verdict: Verdict, outages: _Outages) -> dict[str, int | float | str]:
