@@ -3,8 +3,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 SERVICES := $(BIN)/python deploy/local_services.py
 MAKEFLAGS += --no-print-directory
-# Only of the modules that read what a sender declares, and only where all tests run.
-COVERAGE := --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
+# Where all tests run: coverage, only of the modules that read what a sender declares, and two processes (tests/conftest.py).
+ALL_TESTS := -n 2 --dist loadgroup --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-elixir check format bench fuzz chaos lock clean
@@ -23,7 +23,7 @@ demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come b
 	@$(SERVICES) -- $(BIN)/dspex-worker demo
 
 test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
-	@$(SERVICES) --postgres --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(COVERAGE))
+	@$(SERVICES) --postgres --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
 
 test-elixir: setup ## run the tests of the Elixir client alone, with two workers (ARGS="test/integration --trace")
 	@$(SERVICES) --tool elixir -- $(BIN)/python -m tests.elixir $(ARGS)

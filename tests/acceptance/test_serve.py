@@ -150,7 +150,7 @@ async def test_a_second_signal_stops_at_once_and_the_job_is_delivered_again(
         worker.send(signal.SIGTERM)
         code = await worker.exit_code()
         lm_stub.released.set()
-        second = WorkerProcess(environment | {"DSPEX_HTTP_PORT": "0"})
+        second = WorkerProcess(environment | {"DSPEX_HTTP_PORT": "0", "DSPEX_LEASE_SECONDS": "2"})
         await second.start()
         reply = json.loads((await caller.reply(job)).body)
         await second.stop()

@@ -212,7 +212,7 @@ GOAL = Goal(
         f"{size.letters:,} dead letters, {size.kills} × kill -9 of the replay; then {size.failing:,} that always fail"
     ),
     passes="each one replayed, ≤ one duplicate a kill; ends after exactly as many as there were",
-    short=Size(letters=300, kills=3, failing=100, workers=2),
+    short=Size(letters=200, kills=3, failing=50, workers=2),
     long=Size(letters=5_000, kills=20, failing=1_000, workers=2),
     run=run,
 )
