@@ -7,7 +7,7 @@ import contextlib
 import random
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import aio_pika
@@ -17,6 +17,7 @@ from tests.faults.jobs import message_id_of
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import depths, judge
+from tests.faults.rooms import until
 from tests.faults.rows import read_rows
 from tests.faults.stage import Stage
 from tests.faults.workers import Crew
@@ -110,8 +111,8 @@ async def _undergo(stage: Stage, load: Load, crew: Crew, *, kind: str, batch: _B
         away = await stack.enter_async_context(_held_elsewhere(stage, load, batch.waiting))
         stage.lm.hold()
         await load.publish(batch.running)
-        await _until(lambda: {call.caller for call in stage.lm.in_flight} == {life.key for life in crew.living})
-        await _until(lambda: len(stage.lm.in_flight) == len(batch.running))
+        await until(lambda: {call.caller for call in stage.lm.in_flight} == {life.key for life in crew.living})
+        await until(lambda: len(stage.lm.in_flight) == len(batch.running))
         try:
             await _set_alarm(stage, kind, is_on=True)
             stage.lm.let_go()
@@ -156,7 +157,7 @@ async def _held_elsewhere(stage: Stage, load: Load, numbers: range) -> AsyncIter
         queue = await channel.get_queue(f"{stage.namespace}.execute", ensure=False)
         tag = await queue.consume(take, arguments={"x-priority": 10})
         await load.publish(numbers)
-        await _until(lambda: len(received) == len(numbers))
+        await until(lambda: len(received) == len(numbers))
         await queue.cancel(tag)
         yield away
 
@@ -174,12 +175,6 @@ async def _taken(stage: Stage) -> None:
     queue = f"{stage.namespace}.execute"
     async with asyncio.timeout(_PATIENCE_SECONDS):
         while (await depths(stage, [queue]))[queue]:  # noqa: ASYNC110 - nobody tells
-            await asyncio.sleep(_POLL_SECONDS)
-
-
-async def _until(is_so: Callable[[], bool]) -> None:
-    async with asyncio.timeout(_PATIENCE_SECONDS):
-        while not is_so():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(_POLL_SECONDS)
 
 
