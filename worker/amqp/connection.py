@@ -20,6 +20,7 @@ import aio_pika
 import aiormq
 import structlog
 from aio_pika.abc import AbstractConnection
+from aiormq.abc import ChannelFrame
 from aiormq.channel import Channel
 from aiormq.exceptions import AMQPError, ChannelInvalidStateError, DeliveryError
 from pamqp.common import FieldTable
@@ -44,6 +45,28 @@ _MOST_CHANNELS = 65_535
 
 _log = structlog.get_logger(__name__)
 _last_numbers: WeakKeyDictionary[aiormq.Connection, int] = WeakKeyDictionary()
+
+
+class _Outbox:
+    """What a channel writes, up to its acknowledgement that the broker has closed it.
+
+    aiormq looks whether its channel is open before it waits for its turn to write, so a frame may follow that
+    acknowledgement, and the broker ends the whole connection for it: "expected 'channel.open'". Here such a frame is
+    dropped, as the broker would have done a moment earlier; who waits for its answer gets the reason of the closing.
+    """
+
+    def __init__(self, queue: asyncio.Queue[ChannelFrame]) -> None:
+        self._queue = queue
+        self._is_ended = False
+
+    async def put(self, frame: ChannelFrame) -> None:
+        if not self._is_ended:
+            await self._queue.put(frame)
+
+    def put_nowait(self, acknowledgement: ChannelFrame) -> None:
+        """Write what aiormq writes in this way alone: its acknowledgement."""
+        self._is_ended = True
+        self._queue.put_nowait(acknowledgement)
 
 
 class _Connection(aio_pika.Connection):
@@ -71,6 +94,9 @@ async def connect(url: str, *, name: str) -> AbstractConnection:
     """
     shortstr.install()
     aiormq.Connection.HEARTBEAT_GRACE_MULTIPLIER = property(_silence_factor)  # type: ignore[assignment]
+    # Unbounded: a full queue would let frames overtake the acknowledgement that ends an `_Outbox`, or drop it. Few wait
+    # in it all the same, since a publish waits until it is written.
+    aiormq.Connection.FRAME_BUFFER_SIZE = 0
     # Each failed attempt is reported here or by the caller; aiormq would add a line of its own.
     logging.getLogger("aiormq").setLevel(logging.CRITICAL)
     address = URL(url)
@@ -127,10 +153,12 @@ async def open_channel(connection: AbstractConnection, *, has_confirms: bool = F
         if transport is None or transport.connection.is_closed:
             raise ChannelInvalidStateError("The connection is closed")
         number = _rested_number(cast("aiormq.Connection", transport.connection))
-        channel = await transport.connection.channel(
+        opened = await transport.connection.channel(
             number, publisher_confirms=has_confirms, on_return_raises=False, timeout=RPC_SECONDS
         )
-    return cast("Channel", channel)
+    channel = cast("Channel", opened)
+    channel.write_queue = _Outbox(channel.write_queue)  # type: ignore[assignment]
+    return channel
 
 
 def _rested_number(connection: aiormq.Connection) -> int:

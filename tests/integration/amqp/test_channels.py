@@ -7,12 +7,15 @@ import random
 
 import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
+from pamqp.commands import Queue as Queues
 
 from worker.amqp.connection import connect, is_open, losses, open_channel, scratch_channel
 from worker.amqp.errors import ConnectionLostError
 
 _ASKING = 40
 _QUESTIONS = 40
+_DECLARING = 10
+_REFUSED = 20
 
 
 async def test_many_closed_channels_do_not_cost_the_connection(amqp_url: str, namespace: str) -> None:
@@ -39,6 +42,32 @@ async def test_many_closed_channels_do_not_cost_the_connection(amqp_url: str, na
 
     assert is_alive
     assert refused == [_QUESTIONS] * _ASKING
+
+
+async def test_refused_frames_sent_at_once_do_not_cost_the_connection(amqp_url: str, namespace: str) -> None:
+    """One that followed the acknowledgement of its channel's closing would end the connection."""
+    connection = await connect(amqp_url, name="test")
+
+    async def declare(declaring: int) -> int:
+        lost = 0
+        for _ in range(_QUESTIONS):
+            async with scratch_channel(connection) as channel:
+                try:
+                    with losses():
+                        for number in range(_REFUSED):
+                            name = f"{namespace}.{declaring}.{number}"
+                            frame = Queues.Declare(queue=name, passive=True, nowait=number < _REFUSED - 1)
+                            await channel.rpc(frame, timeout=10)
+                except ConnectionLostError:
+                    lost += 1
+        return lost
+
+    async with connection:
+        lost = await asyncio.gather(*(declare(declaring) for declaring in range(_DECLARING)))
+        is_alive = is_open(connection)
+
+    assert is_alive
+    assert lost == [_QUESTIONS] * _DECLARING
 
 
 async def test_a_connection_that_has_just_closed_counts_as_lost(amqp_url: str) -> None:
