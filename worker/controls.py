@@ -85,14 +85,18 @@ class Controls:
         return await self._delete_programs(standing, answer)
 
     async def reset_state(self, job: Job, standing: Standing) -> StoredOutcome:
-        """Delete all programs of the tenant, and begin to count this worker's commands and errors anew."""
-        counts = {"commands_reset": self._tally.commands, "errors_reset": self._tally.errors}
+        """Delete all programs of the tenant, and begin to count this worker's commands and errors anew.
+
+        The counts are those of all tenants, so only the operator learns of them and resets them, where there are some.
+        """
+        counted = self._tally if is_operator(job, self._settings) else Tally()
+        counts = {"commands_reset": counted.commands, "errors_reset": counted.errors}
 
         def answer(cleared: int) -> StoredOutcome:
             return self._inbox.success(job, {"status": "reset", "programs_cleared": cleared, **counts})
 
         stored = await self._delete_programs(standing, answer)
-        self._tally.reset()
+        counted.reset()
         return stored
 
     async def _delete_programs(self, standing: Standing, answer: Callable[[int], StoredOutcome]) -> StoredOutcome:

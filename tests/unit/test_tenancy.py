@@ -190,6 +190,18 @@ async def test_a_reset_deletes_its_tenants_programs_only(hand: LeftHand, command
     assert [one["result"]["total_count"] for one in listed] == [1, 0]
 
 
+@pytest.mark.parametrize(("user", "commands", "counted"), [("a", 0, 3), ("operator", 2, 1)])
+async def test_only_the_operator_resets_the_counts(hand: LeftHand, user: str, commands: int, counted: int) -> None:
+    """They are those of all tenants: none of them may learn how busy the others are."""
+    for tenant in ("a", "b"):
+        await create(hand, tenant)
+    reset = await call(hand, user, "reset_state")
+    stats = await call(hand, "operator", "get_stats")
+
+    assert reset["result"]["commands_reset"] == commands
+    assert stats["result"]["command_count"] == counted
+
+
 async def test_a_delete_without_ids_deletes_its_tenants_program(hand: LeftHand) -> None:
     """It has no row that would tell whose it is."""
     bare = {"message_id": None, "correlation_id": None}
