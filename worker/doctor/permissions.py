@@ -75,7 +75,7 @@ async def may_publish(connection: AbstractConnection, exchange: str) -> str:
             timeout=RPC_SECONDS,
         )
 
-    return await _refusal(connection, publish)
+    return await _refusal(connection, publish, has_confirms=True)
 
 
 async def _refused_consume(connection: AbstractConnection, queue: str) -> str:
@@ -92,10 +92,12 @@ async def _refused_unbind(connection: AbstractConnection, binding: Binding) -> s
     return await _refusal(connection, unbind)
 
 
-async def _refusal(connection: AbstractConnection, ask: Callable[[Channel], Awaitable[None]]) -> str:
+async def _refusal(
+    connection: AbstractConnection, ask: Callable[[Channel], Awaitable[None]], *, has_confirms: bool = False
+) -> str:
     """Ask on a channel of its own, which the broker closes as an answer; return its refusal of the right, or nothing."""
     try:
-        async with scratch_channel(connection, has_confirms=True) as channel:
+        async with scratch_channel(connection, has_confirms=has_confirms) as channel:
             with losses(*_ANSWERS):
                 await ask(channel)
     except ChannelAccessRefused as fault:
