@@ -71,6 +71,23 @@ PORTS = {
     "store.set_flag": ("worker.store", "Store", "set_flag"),
     "store.cancel": ("worker.store", "Store", "cancel"),
     "store.delete_program": ("worker.store", "Store", "delete_program"),
+    "store.get_flags": ("worker.store", "Store", "get_flags"),
+    "store.delete_programs": ("worker.store", "Store", "delete_programs"),
+}
+# What else these classes await, and why a kill there shows nothing that the edges above do not.
+NO_PORTS = {
+    "Store.open": "before the first job",
+    "Store.close": "after the last job",
+    "Store.ping": "readiness; no job waits for it",
+    "Store.sweep": "deletes what has expired, beside all jobs",
+    "Store.find_cancelled": "looks for cancels of what runs, beside the jobs",
+    "Store.add_executions": "counts runs in batches, beside the jobs",
+    "Store.get_state": "a question; nothing changes by it, like store.get_result",
+    "Store.list_programs": "a question, like store.get_program",
+    "Store.count_programs": "a question, like store.get_program",
+    "Store.count_kinds": "a question, like store.get_program",
+    "Publisher.start": "before the first job",
+    "Publisher.close": "after the last job",
 }
 _FAILPOINT = re.compile(r"(?P<edge>[a-z._]+:(?:before|after))@(?P<n>\d+)=(?P<action>kill|hang|raise|fail|block:[\d.]+)")
 

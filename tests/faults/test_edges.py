@@ -25,7 +25,13 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow, pytes
 
 FLAG = "dynamic_signatures_rollout"
 _ROOMS = 8
-_SETTINGS = {"delays_seconds": "0.3,1", "max_repairs": "0", "when_caller_gone": "skip", "store_hold_seconds": "0.5"}
+_SETTINGS = {
+    "delays_seconds": "0.3,1",
+    "max_repairs": "0",
+    "when_caller_gone": "skip",
+    "store_hold_seconds": "0.5",
+    "allow_reset": "true",
+}
 
 
 @dataclass(frozen=True)
@@ -89,6 +95,9 @@ LOOK_UP = command("control", "get_result", lambda n: {"message_id": "call-0"}, s
 SET_FLAG = command("control", "set_flag", lambda n: {"name": FLAG, "value": n}, previous=100)
 CANCEL = command("control", "cancel", lambda n: {"message_id": f"unborn-{n}"}, status="cancelled")
 DELETE = command("control", "delete_program", lambda n: {"program_id": old(n)}, status="deleted")
+FLAGS = command("control", "get_flags", lambda n: {})
+# The last of all, since the others want their programs.
+CLEAN = command("control", "cleanup", lambda n: {}, status="cleaned")
 
 # Port → the job that passes it, and its LM calls where it is killed before and after.
 PORTS: dict[str, tuple[Kind, int, int]] = {
@@ -112,6 +121,8 @@ PORTS: dict[str, tuple[Kind, int, int]] = {
     "store.set_flag": (SET_FLAG, 0, 0),
     "store.cancel": (CANCEL, 0, 0),
     "store.delete_program": (DELETE, 0, 0),
+    "store.get_flags": (FLAGS, 0, 0),
+    "store.delete_programs": (CLEAN, 0, 0),
 }
 
 

@@ -8,7 +8,7 @@ import inspect
 
 import pytest
 
-from tests.faults.failpoints import PORTS, Failpoint, Failpoints, _wrap, edges
+from tests.faults.failpoints import NO_PORTS, PORTS, Failpoint, Failpoints, _wrap, edges
 from worker.store import StoreUnavailableError
 
 
@@ -18,6 +18,19 @@ def test_every_port_is_a_coroutine_of_the_worker(port: str) -> None:
     module, owner, method = PORTS[port]
 
     assert inspect.iscoroutinefunction(getattr(getattr(importlib.import_module(module), owner), method))
+
+
+def test_every_await_of_a_port_is_an_edge_or_is_excused() -> None:
+    """A new call to the store or the broker must not go without a kill; the LM's other methods are DSPy's."""
+    ports = [(module, owner, method) for module, owner, method in PORTS.values() if owner != "CountedLM"]
+    awaited = {
+        f"{owner}.{name}"
+        for module, owner in {(module, owner) for module, owner, _ in ports}
+        for name, _ in inspect.getmembers(getattr(importlib.import_module(module), owner), inspect.iscoroutinefunction)
+        if not name.startswith("_")
+    }
+
+    assert sorted(awaited) == sorted([*(f"{owner}.{method}" for _, owner, method in ports), *NO_PORTS])
 
 
 @pytest.mark.parametrize("text", ["store.claim:before@1", "store.claim@1=kill", "store.take:before@1=kill", "x"])
