@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from sqlalchemy import select
 
 from tests.support.inbox_bench import Bench, again, body_of, job
 from tests.support.left_hand import make_job, make_settings, open_left_hand, open_store
@@ -34,6 +35,7 @@ from worker.inbox import Run
 from worker.message import Ack, AckIfReplied, DeadLetter, Delay, Job, Outcome, Trail
 from worker.standing import UNPROTECTED_WARNING, Standing
 from worker.store import Holding, Spent, Store, StoredOutcome, StoreUnavailableError, Ticket, Verdict, steadily
+from worker.store.schema import jobs
 
 DAY_MS = 86_400_000
 
@@ -208,6 +210,7 @@ async def test_each_attempt_waits_one_step_longer(bench: Bench) -> None:
         outcome = await bench.inbox.once(job(), bench.failing(LMUnavailableError("down")))
         assert isinstance(outcome.settlement, Delay)
         steps.append(outcome.settlement.delay_ms)
+        await bench.wait()
 
     assert steps == [1_000, 5_000, 30_000, 120_000]
     assert [standing.attempts for standing in bench.standings] == [0, 1, 2, 3]
@@ -227,9 +230,60 @@ async def test_the_providers_hint_picks_the_step_that_is_not_shorter(
     assert outcome.settlement.delay_ms == step_ms
 
 
+async def test_a_delivery_that_comes_before_the_retrys_time_hops(bench: Bench) -> None:
+    """The run's own delivery had died, so the broker sent the message again at once; the LM has asked for time."""
+    first = await bench.inbox.once(job(), bench.failing(LMRateLimitedError("slow down", retry_after_ms=2_000)))
+    early = await bench.inbox.once(job(), bench.succeeding())
+    state = await bench.store.get_state("job-1")
+    await bench.wait()
+    later = await bench.inbox.once(job(trail=again(early)), bench.succeeding())
+
+    assert isinstance(first.settlement, Delay)
+    assert first.settlement.delay_ms == 5_000
+    assert early.settlement == Delay(1_000, Trail(waits=1, first_delivered_ms=bench.clock.now_ms))
+    assert (state, later.code, [standing.attempts for standing in bench.standings]) == ("waiting", "ok", [0, 1])
+
+
+async def test_a_job_that_hops_until_its_retrys_time_ends_by_its_deadline(bench: Bench) -> None:
+    """Not while it hops, but when its time has come."""
+    headers = {"x-dspex-deadline": bench.clock.now_ms + 2_000}
+    await bench.inbox.once(job(headers=headers), bench.failing(LMTimeoutError("slow")))
+    bench.clock.now_ms += 2_001
+    hop = await bench.inbox.once(job(headers=headers), bench.succeeding())
+    await bench.wait()
+    ended = await bench.inbox.once(job(headers=headers), bench.succeeding())
+
+    assert isinstance(hop.settlement, Delay)
+    assert (ended.code, bench.runs) == (ExpiredError.code, 1)
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+async def test_a_job_is_free_before_its_copy_leaves_the_ladder(bench: Bench, calls: int) -> None:
+    """The clocks of the broker and the store are not one: a little early must not cost a second hop."""
+    error = LMUnavailableError("down", retry_after_ms=900)
+    before_ms = (await bench.store.claim(Ticket("clock", ""))).now_ms
+    outcome = await bench.inbox.once(job(), bench.failing(error, calls=calls))
+    after_ms = (await bench.store.claim(Ticket("clock", ""))).now_ms
+    due_ms = await bench.store._read(lambda c: c.execute(select(jobs.c.not_before_ms)).scalars().all())
+    step_ms = outcome.settlement.delay_ms if isinstance(outcome.settlement, Delay) else 0
+
+    [due] = [each for each in due_ms if each is not None]
+    assert before_ms + step_ms - 100 <= due <= after_ms + step_ms - 100
+
+
+async def test_a_program_that_is_still_made_puts_nothing_off(bench: Bench) -> None:
+    """Only trouble of the LM does: whoever comes next may look for the program."""
+    waiting = await bench.inbox.once(job(), bench.failing(ProgramNotFoundError("p"), calls=0))
+    outcome = await bench.inbox.once(job(), bench.succeeding())
+
+    assert isinstance(waiting.settlement, Delay)
+    assert outcome.code == "ok"
+
+
 async def test_calls_and_cost_add_up_over_the_deliveries(bench: Bench) -> None:
     """The budget covers them all together."""
     await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=2))
+    await bench.wait()
     await bench.inbox.once(job(), bench.succeeding(calls=3))
 
     assert bench.standings[1].meter.to_json()["lm_calls"] == 5
@@ -241,6 +295,7 @@ async def test_calls_of_earlier_deliveries_count_against_the_budget(store: Store
     """Two of three are gone."""
     bench = Bench(store, max_lm_calls=3)
     await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=2))
+    await bench.wait()
     outcome = await bench.inbox.once(job(), bench.succeeding(calls=2))
 
     assert (outcome.code, type(outcome.settlement)) == (BudgetExceededError.code, DeadLetter)
@@ -258,6 +313,7 @@ async def test_attempts_that_are_used_up_end_the_job_with_the_real_code(store: S
     """Reply and dead letter."""
     bench = Bench(store, max_attempts=2)
     first = await bench.inbox.once(job(), bench.failing(LMRateLimitedError("slow down", retry_after_ms=700)))
+    await bench.wait()
     outcome = await bench.inbox.once(job(), bench.failing(LMRateLimitedError("slow down", retry_after_ms=700)))
     detail = _ended(outcome, "lm_rate_limited")
 
@@ -371,6 +427,7 @@ async def test_a_refusal_after_a_run_that_cost_is_kept(bench: Bench, generation:
     """Repeated byte for byte, under the same message id."""
     if generation == 0:
         await bench.inbox.once(job(), bench.failing(LMUnavailableError("down")))
+        await bench.wait()
     else:
         await bench.inbox.once(job(), bench.failing(OutputInvalidError("bad")))
     trail = Trail(generation=generation)
@@ -566,6 +623,7 @@ async def test_a_job_on_the_ladder_is_cancelled_when_it_comes_back(bench: Bench)
 async def test_what_a_job_has_cost_stays_counted_when_its_caller_goes(bench: Bench) -> None:
     """Nobody is answered, ``get_result`` tells how it ended, and another delivery goes on from there."""
     await bench.inbox.once(job(), bench.failing(LMUnavailableError("down"), calls=3))
+    await bench.wait()
     outcome = await bench.inbox.once(job(), bench.failing(CallerGoneError("gone"), calls=0))
     kept = await bench.store.get_result("job-1")
 
@@ -700,6 +758,7 @@ async def test_a_drain_that_ends_while_a_row_is_put_back_loses_nothing(
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await running
+    await bench.wait()
     async with open_store(tmp_path, worker_id="worker-2") as other:
         claim = await other.claim(Ticket("job-1", job().body_hash))
 

@@ -33,6 +33,9 @@ from worker.telemetry import log_bug
 # A job that names a program which another worker may still be creating.
 _WAITING = frozenset({"execute_program", "execute_gemini_program"})
 _DEAD_LETTERED_TTL_MS = 30 * 86_400_000
+# So much earlier than its copy leaves the ladder may a job be claimed: the broker's clock and the store's are not one, and
+# to come a little early must not cost a second hop.
+_UNEVEN_CLOCKS_MS = 100
 
 log = structlog.get_logger()
 
@@ -98,7 +101,8 @@ class Endings:
         step_ms = self._next_step(job, standing, error)
         if step_ms is None:
             return await self.fail(job, standing, error)
-        await self._rows.release(standing, is_attempt=is_attempt)
+        # Also a delivery that does not come from the ladder, because this one's channel has died, waits for its time.
+        await self._rows.release(standing, is_attempt=is_attempt, pause_ms=max(step_ms - _UNEVEN_CLOCKS_MS, 0))
         if is_attempt:
             log.info("job.delayed", code=error.code, attempts=standing.attempts_now, delay_ms=step_ms)
         return self._outcomes.delayed(job, standing, step_ms, waits=0 if is_attempt else 1)

@@ -61,15 +61,18 @@ class Rows:
         )
         return await uninterrupted(storing)
 
-    async def release(self, standing: Standing, *, is_attempt: bool) -> None:
-        """Let the job wait: whoever meets it next may claim it."""
+    async def release(self, standing: Standing, *, is_attempt: bool, pause_ms: int | None = None) -> None:
+        """Let the job wait: whoever meets it next may claim it, or who meets it after so many milliseconds."""
         ticket = standing.ticket
         if ticket is None:
             return
         spent = standing.spent
-        await uninterrupted(
-            steadily(lambda: self._store.release(ticket, token=standing.token, spent=spent, is_attempt=is_attempt))
+        releasing = steadily(
+            lambda: self._store.release(
+                ticket, token=standing.token, spent=spent, is_attempt=is_attempt, pause_ms=pause_ms
+            )
         )
+        await uninterrupted(releasing)
 
     async def forget(self, standing: Standing) -> None:
         """Delete the row of a job that cost nothing."""

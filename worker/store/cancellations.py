@@ -15,7 +15,7 @@ from typing import Any
 from sqlalchemy import ARRAY, BigInteger, Connection, Text, any_, bindparam, delete, func, select, tuple_
 from sqlalchemy.dialects import postgresql, sqlite
 
-from worker.store.inbox import SWEEP_BATCH, lock_outcome, storable
+from worker.store.inbox import SWEEP_BATCH, end_pause, lock_outcome, storable
 from worker.store.records import Cancellation, Ticket
 from worker.store.schema import NowMs, cancellations
 
@@ -80,6 +80,8 @@ def cancel(connection: Connection, ticket: Ticket, *, namespace: str, ttl_ms: in
         return Cancellation.TOO_LATE
     key = {"namespace": namespace, "tenant": ticket.tenant, "job_key": storable(ticket.job_key)}
     marked = connection.execute(_MARK[connection.dialect.name], key | {"ttl_ms": ttl_ms}).one_or_none()
+    # Its next delivery only says that it was cancelled: that need not wait for the LM.
+    end_pause(connection, ticket, namespace=namespace)
     return Cancellation.ALREADY_CANCELLED if marked is None else Cancellation.CANCELLED
 
 

@@ -61,6 +61,7 @@ _CLAIMED = (
     jobs.c.body_hash,
     jobs.c.owner,
     jobs.c.claim_token,
+    jobs.c.not_before_ms,
     jobs.c.attempts,
     jobs.c.crashes,
     jobs.c.lm_calls,
@@ -93,18 +94,23 @@ def _make_claim(insert: Any) -> Any:
     is_higher = new.generation > jobs.c.generation
     is_same = and_(new.generation == jobs.c.generation, new.body_hash == jobs.c.body_hash)
     is_failed = and_(jobs.c.state == "done", jobs.c.outcome == "error")
-    is_taken = or_(and_(or_(is_higher, is_same), _is_idle()), and_(is_higher, is_failed))
+    is_taken = or_(and_(or_(is_higher, is_same), _is_idle(is_higher)), and_(is_higher, is_failed))
     return statement.on_conflict_do_update(
         index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key],
         set_=_changes(new, is_taken=is_taken, is_higher=is_higher),
     ).returning(*_CLAIMED)
 
 
-def _is_idle() -> ColumnElement[bool]:
-    """True if nobody runs the job and it has not ended, or ended only because nobody waited for it any more."""
+def _is_idle(is_higher: ColumnElement[bool]) -> ColumnElement[bool]:
+    """True if nobody runs the job and it has not ended, or ended only because nobody waited for it any more.
+
+    A job that waits for its next try is idle before its time for a higher generation only, which begins anew.
+    """
+    now = literal_column("excluded.claimed_ms", BigInteger)
+    is_in_time = or_(jobs.c.not_before_ms.is_(None), jobs.c.not_before_ms <= now, is_higher)
     return or_(
-        jobs.c.state == "waiting",
-        and_(jobs.c.state == "running", ~_is_owner_alive(literal_column("excluded.claimed_ms", BigInteger))),
+        and_(jobs.c.state == "waiting", is_in_time),
+        and_(jobs.c.state == "running", ~_is_owner_alive(now)),
         IS_GIVEN_UP,
     )
 
@@ -128,7 +134,8 @@ def _changes(new: Any, *, is_taken: ColumnElement[bool], is_higher: ColumnElemen
         name: taken(name, new[name])
         for name in ("generation", "body_hash", "state", "owner", "claim_token", "claimed_ms", "expires_ms")
     }
-    changes |= {name: taken(name, null()) for name in ("outcome", "code", "reply", "settlement", "settled_ms")}
+    emptied = ("not_before_ms", "outcome", "code", "reply", "settlement", "settled_ms")
+    changes |= {name: taken(name, null()) for name in emptied}
     changes |= {name: restarted(name, 0) for name in ("attempts", "lm_calls", "unpriced_lm_calls")}
     changes["cost_usd"] = restarted("cost_usd", null())
     changes["first_seen_ms"] = restarted("first_seen_ms", new.first_seen_ms)
@@ -241,7 +248,9 @@ def _is_leftover(row: Row[*tuple[Any, ...]], *, tenure: Tenure, living_tokens: C
 
 def _check_row(row: Row[*tuple[Any, ...]]) -> None:
     """Refuse a row in no state that there is: it could never be claimed, and its job would wait for ever."""
-    if row.state not in _STATES or not all(isinstance(row._mapping[name], int) for name in _NUMBERS):
+    numbers = (row._mapping[name] for name in _NUMBERS)
+    has_numbers = all(isinstance(number, int) for number in numbers) and isinstance(row.not_before_ms, int | None)
+    if row.state not in _STATES or not has_numbers:
         raise CorruptRowError(f"The row of a job cannot be read: state {row.state!r}")
 
 

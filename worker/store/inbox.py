@@ -12,7 +12,8 @@ running                        `finish` with a success        done(success), und
 running                        `finish` with an error         done(error), under its own token
 running                        `forget`                       row deleted, at generation 0 with no attempts
 running                        `release`                      waiting, and attempts + 1 where it was an attempt
-waiting                        `claim`                        running
+waiting, its time has come     `claim`                        running
+waiting, its time is to come   `claim`, same generation       unchanged: ELSEWHERE
 done                           `claim`, same generation       unchanged: STORED
 done(error), `caller_gone`     `claim`                        running: somebody may wait for it now
 done(error)                    `claim`, higher generation     running, counters 0, new content
@@ -23,9 +24,13 @@ done                           its lifetime passed            deleted by `sweep`
 running, waiting               untouched for too long         deleted by `sweep`
 =============================  =============================  =========================================================
 
-A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0. A row of this process under a
-token that it does not hold counts as one of a dead owner. However many crashes are counted, the row can be claimed: what
-to do with a job that kills is not the store's business. Too long is the largest age of a job and the lifetime of a result.
+A row that waits has a time only after LM trouble, until a claim or a cancel clears it: a delivery that comes before its
+copy on the ladder must not call the LM before that. Any other release leaves the row free for whoever comes.
+
+A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0 and whatever its time. A row
+of this process under a token that it does not hold counts as one of a dead owner. However many crashes are counted, the
+row can be claimed: what to do with a job that kills is not the store's business. Too long is the largest age of a job and
+the lifetime of a result.
 
 A success may come from any claim of the same content, because it was paid for; all that lose to it send its bytes.
 
@@ -95,10 +100,17 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run that ended without an outcome, and whether it counts as an attempt because it reached the LM."""
+    """A run that ended without an outcome.
+
+    Attributes:
+        spent: What it used up.
+        is_attempt: Whether it counts as an attempt because it reached the LM.
+        pause_ms: How long nobody may claim the job, in milliseconds; None where anybody may at once.
+    """
 
     spent: Spent
     is_attempt: bool
+    pause_ms: int | None = None
 
 
 OUTCOME = (
@@ -182,9 +194,11 @@ _RELEASE = (
         claim_token="",
         attempts=jobs.c.attempts + bindparam("b_attempts", type_=Integer),
         expires_ms=NowMs() + bindparam("b_row_age_ms", type_=BigInteger),
+        not_before_ms=NowMs() + bindparam("b_pause_ms", type_=BigInteger),
         **_ADD_SPENT,
     )
 )
+_END_PAUSE = update(jobs).where(_KEY, jobs.c.not_before_ms.is_not(None)).values(not_before_ms=None)
 _FORGET = delete(jobs).where(
     _KEY,
     jobs.c.state == "running",
@@ -242,10 +256,15 @@ def finish(connection: Connection, ticket: Ticket, *, namespace: str, token: str
 
 
 def release(connection: Connection, ticket: Ticket, *, tenure: Tenure, token: str, run: Run) -> None:
-    """Let a job wait that this token still runs; anybody may claim it then."""
+    """Let a job wait that this token still runs; anybody may claim it then, or after its pause."""
     values = _key(ticket, namespace=tenure.namespace) | _spent(run.spent)
     values |= {"b_token": token, "b_attempts": int(run.is_attempt), "b_row_age_ms": tenure.row_age_ms}
-    connection.execute(_RELEASE, values)
+    connection.execute(_RELEASE, values | {"b_pause_ms": run.pause_ms})
+
+
+def end_pause(connection: Connection, ticket: Ticket, *, namespace: str) -> None:
+    """Let whoever comes next claim a job that waits for its time."""
+    connection.execute(_END_PAUSE, _key(ticket, namespace=namespace))
 
 
 def forget(connection: Connection, ticket: Ticket, *, namespace: str, token: str) -> None:

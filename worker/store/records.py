@@ -25,8 +25,8 @@ class Verdict(enum.Enum):
     """This very process runs the job, under another claim. The answer may come a moment before that claim's own; and if
     its caller is gone by then, nobody runs the job, and the next claim gets it."""
     ELSEWHERE = "elsewhere"
-    """Another living worker runs the job, or another generation of it runs or waits: look again after the shortest
-    ladder step."""
+    """Another living worker runs the job, or another generation of it runs or waits, or it waits for its next try and the
+    time has not come: look again after the shortest ladder step."""
     CONFLICT = "conflict"
     """The same key and generation was used with other content."""
 

@@ -1,7 +1,8 @@
 """The tables, the store's clock, and making both ready.
 
 Every key starts with the namespace, so deployments can share a database. ``jobs.claimed_ms`` is when the row was last
-claimed; why the claim needs it is told in `worker.store.inbox`. ``jobs.unpriced_lm_calls`` counts calls without a known
+claimed; why the claim needs it is told in `worker.store.claim`. ``jobs.not_before_ms`` is set while a job waits for its
+next try after LM trouble: until then nobody claims it. ``jobs.unpriced_lm_calls`` counts calls without a known
 price, so that ``cost_usd`` can add up what is known without pretending that the rest was free. ``programs.kind`` is the
 creator's own word for what the program is, to count by.
 
@@ -35,8 +36,11 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from worker.store.availability import StoreUnavailableError
 
-SCHEMA_VERSION = 2
-"""Raised with every change of a table. Version 1 is brought up to it; a store made by any other version is refused."""
+SCHEMA_VERSION = 3
+"""Raised with every change of a table. Earlier ones are brought up to it; a store of any other version is refused.
+
+Workers that were started before go on: what is added may be left out by who does not know it.
+"""
 
 _SCHEMA_LOCK = 0x64737065
 """Any number that no other program on the server uses for its advisory locks."""
@@ -83,6 +87,7 @@ jobs = Table(
     Column("owner", Text, nullable=False),
     Column("claim_token", Text, nullable=False),
     Column("claimed_ms", BigInteger, nullable=False),
+    Column("not_before_ms", BigInteger),
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
     Column("lm_calls", Integer, nullable=False),
@@ -117,14 +122,18 @@ cancellations = Table(
     Index("cancellations_by_expiry", "namespace", "expires_ms"),
 )
 
-# What version 1 lacks: programs.kind, read once from what the left hand wrote first into each definition.
-_FROM_VERSION_1 = (
-    "ALTER TABLE programs ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
-    """UPDATE programs SET kind = CASE
-        WHEN definition LIKE '{"kind":"dynamic"%' THEN 'dynamic'
-        WHEN definition LIKE '{"kind":"fallback"%' THEN 'fallback'
-        ELSE 'legacy' END""",
-)
+# Version → what it lacks of the next one. Version 1's programs.kind is read once from what the left hand wrote first into
+# each definition.
+_STEPS = {
+    1: (
+        "ALTER TABLE programs ADD COLUMN kind TEXT NOT NULL DEFAULT ''",
+        """UPDATE programs SET kind = CASE
+            WHEN definition LIKE '{"kind":"dynamic"%' THEN 'dynamic'
+            WHEN definition LIKE '{"kind":"fallback"%' THEN 'fallback'
+            ELSE 'legacy' END""",
+    ),
+    2: ("ALTER TABLE jobs ADD COLUMN not_before_ms BIGINT",),
+}
 
 
 class NowMs(FunctionElement[int]):
@@ -163,12 +172,17 @@ def prepare_schema(connection: Connection) -> None:
     found = connection.execute(select(schema_version.c.version)).scalar()
     if found is None:
         connection.execute(insert(schema_version).values(version=SCHEMA_VERSION))
-    elif found == 1:
-        for statement in _FROM_VERSION_1:
-            connection.execute(text(statement))
-        connection.execute(update(schema_version).values(version=SCHEMA_VERSION))
+    elif found in _STEPS:
+        _bring_up_to_date(connection, found)
     elif found != SCHEMA_VERSION:
         raise StoreUnavailableError(
             f"The store has schema version {found} and this worker needs {SCHEMA_VERSION}: "
             "use the worker version that made it, or name another DSPEX_STORE_URL."
         )
+
+
+def _bring_up_to_date(connection: Connection, found: int) -> None:
+    for version in range(found, SCHEMA_VERSION):
+        for statement in _STEPS[version]:
+            connection.execute(text(statement))
+    connection.execute(update(schema_version).values(version=SCHEMA_VERSION))

@@ -221,6 +221,7 @@ async def test_a_store_of_version_1_is_brought_up_to_date(store: Store, hand: Ha
     await store.close()
     for statement in (
         "ALTER TABLE programs DROP COLUMN kind",
+        "ALTER TABLE jobs DROP COLUMN not_before_ms",
         "DROP TABLE flags",
         "DROP TABLE cancellations",
         "UPDATE schema_version SET version = 1",

@@ -129,6 +129,29 @@ async def test_the_joiner_takes_over_from_a_run_that_was_cut_off(two: Two) -> No
     assert (await two.second).code == "ok"
 
 
+async def test_the_joiner_keeps_the_time_of_a_retry_that_was_cut_off_while_its_row_was_put_back(
+    two: Two, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run has ended without an outcome to join: what its row says counts."""
+    writing, go_on, release = asyncio.Event(), asyncio.Event(), two.watched.release
+
+    async def held(*args: Any, **kwargs: Any) -> None:
+        writing.set()
+        await go_on.wait()
+        await release(*args, **kwargs)
+
+    monkeypatch.setattr(two.watched, "release", held, raising=False)
+    await two.start(then=two.bench.failing(LMUnavailableError("down")))
+    two.go_on.set()
+    await writing.wait()
+    two.first.cancel()
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await two.first
+
+    assert ((await two.second).code, two.bench.runs) == ("delayed", 1)
+
+
 async def test_other_content_is_a_conflict_while_the_first_runs(two: Two) -> None:
     """At once, and not when the run has ended."""
     await two.start()

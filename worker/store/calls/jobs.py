@@ -62,9 +62,19 @@ class JobCalls(Calls):
             row=ticket,
         )
 
-    async def release(self, ticket: Ticket, *, token: str, spent: Spent, is_attempt: bool) -> None:
-        """Let a job wait: anybody may claim it. With a stale token, do nothing."""
-        run = Run(spent=spent, is_attempt=is_attempt)
+    async def release(
+        self, ticket: Ticket, *, token: str, spent: Spent, is_attempt: bool, pause_ms: int | None = None
+    ) -> None:
+        """Let a job wait: anybody may claim it. With a stale token, do nothing.
+
+        Args:
+            ticket: The ticket of the claim.
+            token: The token of the claim.
+            spent: What the run used up.
+            is_attempt: Whether the run counts as an attempt because it reached the LM.
+            pause_ms: For so many milliseconds nobody may claim this generation of the job; None for no pause.
+        """
+        run = Run(spent=spent, is_attempt=is_attempt, pause_ms=pause_ms)
         await self._end(
             token,
             lambda connection: inbox.release(connection, ticket, tenure=self._tenure, token=token, run=run),
