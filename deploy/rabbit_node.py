@@ -24,6 +24,9 @@ _PACKAGE_FOLDER = Path("/usr/lib/rabbitmq/lib")
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 
+# As large as RabbitMQ 3.10 takes anyway; 4 would stop at 16 MiB, before the worker's own limit is reached.
+_MAX_MESSAGE_BYTES = 134_217_728
+
 _CONFIG = """\
 listeners.tcp.local = 127.0.0.1:{port}
 default_user = dspex
@@ -32,6 +35,7 @@ log.console = false
 log.file.level = warning
 disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 67108864
+max_message_size = {max_message_size}
 """
 
 
@@ -82,7 +86,7 @@ class RabbitNode:
         self._environment = self._make_environment(dist_port=free_port(), epmd_port=free_port())
         self._node: subprocess.Popen[bytes] | None = None
         self._epmd: subprocess.Popen[bytes] | None = None
-        own_config = _CONFIG.format(port=self.port, password=self._password)
+        own_config = _CONFIG.format(port=self.port, password=self._password, max_message_size=_MAX_MESSAGE_BYTES)
         (folder / "rabbitmq.conf").write_text(own_config + config, encoding="utf-8")
         (folder / "enabled_plugins").write_text("[].\n", encoding="utf-8")
 
@@ -158,10 +162,10 @@ class RabbitNode:
 
     @property
     def ctl_command(self) -> tuple[str, ...]:
-        """``rabbitmqctl`` of this node as a command that runs in any environment."""
+        """``rabbitmqctl`` of this node as a command that runs in any environment; `RABBITMQ_NODENAME` names the node."""
         own = (f"{name}={value}" for name, value in self._environment.items() if os.environ.get(name) != value)
         tool = self._find_server().with_name("rabbitmqctl")
-        return ("env", *own, str(tool), "--node", self._node_name)
+        return ("env", *own, str(tool))
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against this node and return what it prints; takes about a second.

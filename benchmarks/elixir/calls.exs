@@ -6,7 +6,7 @@
 #
 #   * `client`: `DSPexWorker.predict/4`, by as many processes as calls are in flight, through one client
 #   * `raw`: one process that publishes a ready body and counts the replies
-#   * `jsx`: the same, writing each body and reading each reply with `jsx`
+#   * `json`: the same, writing each body and reading each reply with `jsx`, or with Elixir's `JSON` where that is missing
 
 defmodule Bench.Sentiment do
   @moduledoc "Detects the sentiment of a text"
@@ -31,15 +31,22 @@ inputs = %{text: "I love it"}
 {:ok, definition} = DSPexWorker.Signature.Definition.of(Bench.Sentiment)
 signature = DSPexWorker.Signature.Definition.to_wire(definition)
 request = %{"command" => "execute_program", "args" => %{"signature" => signature, "fallback" => "never"}}
-write = fn -> :jsx.encode(put_in(request, ["args", "inputs"], %{"text" => inputs.text})) end
-read = fn reply -> %{"success" => true, "result" => _result} = :jsx.decode(reply, [:return_maps]) end
+
+# RabbitMQ 4 ships no jsx, Elixir has JSON from 1.18 on; by `apply`, so that nobody is warned of the one that is missing.
+{encode, decode} =
+  if Code.ensure_loaded?(:jsx),
+    do: {&apply(:jsx, :encode, [&1]), &apply(:jsx, :decode, [&1, [:return_maps]])},
+    else: {&apply(JSON, :encode!, [&1]), &apply(JSON, :decode!, [&1])}
+
+write = fn -> encode.(put_in(request, ["args", "inputs"], %{"text" => inputs.text})) end
+read = fn reply -> %{"success" => true, "result" => _result} = decode.(reply) end
 body = write.()
 
 run = fn
   "raw", calls, in_flight ->
     :ok = Bench.Raw.call(channel, {namespace, "execute"}, {fn -> body end, & &1}, calls, in_flight)
 
-  "jsx", calls, in_flight ->
+  "json", calls, in_flight ->
     :ok = Bench.Raw.call(channel, {namespace, "execute"}, {write, read}, calls, in_flight)
 
   "client", calls, in_flight ->

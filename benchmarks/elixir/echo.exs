@@ -15,4 +15,4 @@ spawn_link(fn -> Bench.Raw.echo(channel, queue, body, 1_000) end)
 # The consumer is there when the broker has answered the next method.
 {:"basic.qos_ok"} = :amqp_channel.call(channel, {:"basic.qos", 0, 1_000, false})
 IO.puts("ready")
-IO.read(:stdio, :all)
+IO.read(:stdio, :eof)

@@ -21,7 +21,7 @@ defmodule Bench.Raw do
 
   `write` makes the body of each call, `read` gets that of each reply.
   """
-  @spec call(pid, {String.t(), String.t()}, {(() -> binary), (binary -> any)}, pos_integer, pos_integer) :: :ok
+  @spec call(pid, {String.t(), String.t()}, {(... -> binary), (binary -> any)}, pos_integer, pos_integer) :: :ok
   def call(channel, route, {write, _read} = json, calls, in_flight) do
     for number <- 1..in_flight, do: publish(channel, route, write.(), number)
     await(channel, route, json, in_flight + 1, calls, calls)

@@ -59,7 +59,7 @@ async def measure(stage: Stage) -> list[Figure]:
     """Alternate the raw loop and the client."""
     environment = _environment(stage.folder)
     await _compile(environment)
-    rounds: Rounds = {how: [] for how in ("raw", "client", "jsx")}
+    rounds: Rounds = {how: [] for how in ("raw", "client", "json")}
     async with (
         _script(stage, "echo", f"{namespace()}.execute", environment=environment) as echo,
         _script(stage, "calls", namespace(), environment=environment) as calls,
@@ -79,7 +79,7 @@ def _figures(rounds: Rounds) -> list[Figure]:
     rates = [one.per_second for one in rounds["client"]]
     others = [
         f"{name} {median([one.per_second for one in rounds[how]]):,.0f} 1/s, {_cpu(rounds, how):.0f} µs"
-        for how, name in (("raw", "raw loop"), ("jsx", "raw loop with jsx"))
+        for how, name in (("raw", "raw loop"), ("json", "raw loop with JSON"))
     ]
     return [
         Figure(
@@ -89,9 +89,9 @@ def _figures(rounds: Rounds) -> list[Figure]:
             note=f"{CALLS:,} calls, {IN_FLIGHT} in flight, no JSON in the loop; {spread(_ratios(rounds, 'raw'))}",
         ),
         Figure(
-            "Elixir client ÷ raw amqp_client loop with jsx, calls/s",
-            median(_ratios(rounds, "jsx")),
-            note=f"as one would write it by hand; {spread(_ratios(rounds, 'jsx'))}",
+            "Elixir client ÷ raw amqp_client loop with JSON, calls/s",
+            median(_ratios(rounds, "json")),
+            note=f"as one would write it by hand; {spread(_ratios(rounds, 'json'))}",
         ),
         Figure("Elixir client: calls/s to an echo consumer", median(rates), "1/s", note=spread(rates, "1/s")),
         Figure("Elixir client: CPU of the caller per call", _cpu(rounds, "client"), "µs", note="; ".join(others)),
@@ -121,7 +121,7 @@ def _environment(folder: Path) -> dict[str, str]:
     if shutil.which("mix") is None or "ERL_LIBS" not in os.environ:
         raise MeasurementError("Elixir or RabbitMQ's Erlang libraries are missing: `make bench` installs both")
     # No dependency is listed under `test`, so none is fetched.
-    own = {"MIX_ENV": "test", "MIX_BUILD_PATH": str(folder / "_build"), "LC_ALL": "C.UTF-8"}
+    own = {"MIX_ENV": "test", "MIX_BUILD_PATH": str(folder / "_build"), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
     return dict(os.environ) | own
 
 

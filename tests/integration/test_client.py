@@ -13,6 +13,8 @@ import aio_pika
 import pytest
 from aio_pika.abc import AbstractIncomingMessage
 from child_processes import free_port
+from local_services import temporary_folder
+from rabbit_node import RabbitNode
 from yarl import URL
 
 from worker.client import Client, ClientError, NoWorkerError, ReplyError, ReplyTimeoutError
@@ -304,6 +306,27 @@ async def test_a_request_that_cannot_be_encoded_fails_alone(client, amqp_url, na
             await client.execute("p", {}, message_id="x" * 300)
         result = await client.execute("p", {"a": 1})
 
+    assert result.outputs == {"a": 1}
+
+
+async def test_a_request_larger_than_the_broker_takes_fails_alone():
+    """The broker closes the channel, RabbitMQ 4 at 16 MiB unless told otherwise: it is not sent again and again."""
+    first = asyncio.Event()
+
+    async def answer(stand: Stand, message: AbstractIncomingMessage) -> None:
+        if first.is_set():
+            await stand.reply(message, _success(message))
+        first.set()
+
+    with temporary_folder() as folder, RabbitNode(folder / "rabbitmq", config="max_message_size = 100000\n") as node:
+        async with Stand(node.url, "dspex.execute", answer) as stand, Client(node.url, timeout=10) as client:
+            waiting = asyncio.create_task(client.execute("p", {"a": 1}))
+            await first.wait()
+            with pytest.raises(ClientError, match="larger than configured max size 100000"):
+                await client.execute("p", {"a": "x" * 100_000})
+            result = await waiting
+
+    assert len(stand.got) == 2
     assert result.outputs == {"a": 1}
 
 

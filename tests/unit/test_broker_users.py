@@ -9,6 +9,7 @@ import sys
 
 import pytest
 from broker_rights import ROLES, ack_timeout_policy, definitions, rights_of
+from make_users import Ctl, RefusedError
 
 from tests.support.pages import ROOT
 from worker.amqp.topology import Topology
@@ -80,3 +81,20 @@ def test_the_ack_time_out_policy_is_for_work_queues_only() -> None:
 
     assert [bool(re.search(pattern, name)) for name in names] == [True, True, True, False, False]
     assert json.loads(definition) == {"consumer-timeout": 1_800_000}
+
+
+def test_a_rabbitmqctl_that_waits_for_ever_is_ended_and_said() -> None:
+    """Beside an option, that of RabbitMQ 4 never reads the password; what it started ends as well."""
+    ctl = Ctl("sh -c 'sleep 300; true' rabbitmqctl --node other", vhost="/", timeout_seconds=0.1)
+
+    with pytest.raises(
+        RefusedError, match=r"^rabbitmqctl add_user did not end within 0\.1 s; name the node by RABBITMQ_NODENAME"
+    ):
+        ctl.add_user("alice", "secret")
+
+
+def test_a_password_goes_by_standard_input_and_no_option_beside_it() -> None:
+    """RabbitMQ 4's rabbitmqctl reads one for exactly two words."""
+    ctl = Ctl("""sh -c 'read -r secret; test "$*$secret" = "add_user alicea secret"' rabbitmqctl""", vhost="/")
+
+    ctl.add_user("alice", "a secret")

@@ -22,7 +22,7 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
-from aiormq.exceptions import ChannelAccessRefused
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from yarl import URL
 
 from worker.client.errors import ClientError, NoWorkerError
@@ -204,6 +204,8 @@ class Link:
             _fail(call, ClientError(f"The broker refused the request: the queue {queue} is full"))
         except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
             _fail_if_meant(call, error)
+        except ChannelPreconditionFailed as error:
+            _fail_if_too_large(call, error)
         except Exception as error:  # noqa: BLE001 - neither the codec's errors nor those of a lost connection have one class
             if not channel.is_closed:
                 _fail(call, ClientError(f"The request cannot be sent: {error}"))
@@ -269,6 +271,12 @@ def _fail_if_meant(call: _Call, error: ChannelNotFoundEntity | ChannelAccessRefu
         told = f"There is no exchange {call.route.exchange}: has a worker run in this namespace?"
         _fail(call, NoWorkerError(told))
     else:
+        _fail(call, ClientError(f"The broker refuses the request: {error}"))
+
+
+def _fail_if_too_large(call: _Call, error: ChannelPreconditionFailed) -> None:
+    """Fail a call whose body is larger than the broker takes; others lost their channel by it, no more."""
+    if f"message size {len(call.message.body)} is larger" in str(error):
         _fail(call, ClientError(f"The broker refuses the request: {error}"))
 
 

@@ -35,7 +35,7 @@ async def publish(amqp_url: str, *, namespace: str, folder: Path) -> list[dict[s
     Args:
         amqp_url: The broker.
         namespace: The workers'.
-        folder: Where the compiled client goes.
+        folder: Where the compiled client goes, and what Mix leaves behind.
 
     Returns:
         For each call ``outputs``, and ``shown`` for how Elixir writes it all; or ``error``.
@@ -74,6 +74,8 @@ def _environment(amqp_url: str, *, namespace: str, folder: Path) -> dict[str, st
         # No dependency is listed there, so none is fetched.
         "MIX_ENV": "test",
         "MIX_BUILD_PATH": str(folder / "elixir"),
+        # Mix keeps locks there from 1.18 on, and never removes them.
+        "TMPDIR": str(folder),
         # Else Elixir warns that file names are Latin-1.
         "LC_ALL": "C.UTF-8",
     }

@@ -95,7 +95,8 @@ async def test_an_unreadable_job_is_answered_and_its_neighbours_are_delivered_on
 
     assert isinstance(reply.correlation_id, Unreadable)
     assert [delivery.delivery_count for delivery in deliveries] == [0] * 6
-    assert deliveries[5].unreadable == ("correlation_id", "header \\xff", "header note")
+    # RabbitMQ 4 sorts the headers by name.
+    assert set(deliveries[5].unreadable) == {"correlation_id", "header \\xff", "header note"}
 
 
 async def test_an_unreadable_job_dead_letters_byte_for_byte(

@@ -61,6 +61,8 @@ def _tls_broker(*, config: str = "") -> Iterator[TLSBroker]:
             f"ssl_options.certfile = {server.certificate}\nssl_options.keyfile = {server.key}\n"
         )
         with RabbitNode(folder / "rabbitmq", config=listener + config) as node:
+            # RabbitMQ 4 opens this port a little after the plain one.
+            node.ctl("await_startup")
             url = URL(node.url).with_scheme("amqps").with_host("localhost").with_port(port)
             yield TLSBroker(node, url, authority)
 
