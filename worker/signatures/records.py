@@ -218,10 +218,15 @@ def _refusal(
     found: _Found, kind: type[InvalidInputsError] | type[OutputInvalidError]
 ) -> InvalidInputsError | OutputInvalidError:
     problems = bounded(problem for _, problem in found)
-    missing = next((name for name, problem in found if problem.problem == _MISSING), None)
+    missing = next((name for name, problem in found if problem.problem == _MISSING and not _below(problem)), None)
     if missing is not None:
         return kind(f"Missing required field: {missing}", field=missing, problems=problems)
     name, first = found[0]
-    below = first.path.split("/", 3)[3:]
-    where = f" (at /{below[0][:_MAX_PLACE_CHARACTERS]})" if below else ""
+    below = _below(first)
+    where = f" (at /{below[:_MAX_PLACE_CHARACTERS]})" if below else ""
     return kind(f"Field {name}: {shorten(first.problem)}{where}", field=name, problems=problems)
+
+
+def _below(problem: Problem) -> str:
+    """Return the problem's path below its field; empty where it is the field itself."""
+    return "".join(problem.path.split("/", 3)[3:])

@@ -22,7 +22,8 @@ defmodule DSPexWorker do
 
   A signature is a module (`DSPexWorker.Signature`, or any that exports `__signature__/0` in DSPex's shape), a map, or a
   string such as `"text: string -> sentiment: string"`. Inputs are checked before anything is sent, outputs when they
-  arrive. Results have the signature's own keys: atoms where it is a module or names its fields with atoms, else strings.
+  arrive. Results have the signature's own keys, at any depth: atoms where it is a module or names its fields and members
+  with atoms, else strings. Inputs that the signature does not have are sent too, for the worker to drop with a warning.
   No atom is ever made from what a worker sends.
 
   The string `"question -> answer"` is sent as it is: workers know it as the program of those who declare nothing, and say
@@ -32,7 +33,7 @@ defmodule DSPexWorker do
 
   | option | meaning |
   |---|---|
-  | `:timeout` | milliseconds to wait, or `:infinity`; the client's by default. It is the job's deadline too: no worker starts what nobody waits for |
+  | `:timeout` | milliseconds to wait, or `:infinity`; the client's by default. It is the job's deadline too: no worker starts the job after it |
   | `:message_id` | idempotency key: the same id with the same content runs once, however often it is sent |
   | `:traceparent` `:tracestate` | W3C trace context; by default OpenTelemetry's, where it is loaded |
 
@@ -118,13 +119,14 @@ defmodule DSPexWorker do
   @spec execute(Client.t(), Program.t() | String.t(), inputs, keyword) :: outcome(map | Result.t())
   def execute(client, program, inputs, options \\ []) do
     options = validate!(options, @execute_options)
+    id = id_of!(program)
 
     with {:ok, config} <- Client.config(client),
          {:ok, definition} <- signature_of(program, options[:signature]),
          {:ok, inputs} <- check_inputs(definition, inputs) do
       policy = options[:fallback] || policy_of(program) || config.fallback
       given = run_options(options, [:lm]) |> Map.put(:fallback, policy)
-      args = %{program_id: id_of(program), options: given}
+      args = %{program_id: id, options: given}
       request = %{request("execute_program", args, definition, options) | ready: %{"inputs" => inputs}}
       run(client, config, request, asked?(policy, options))
     end
@@ -139,6 +141,9 @@ defmodule DSPexWorker do
   `predict/4` or `execute/4`; `:message_id` is a function from inputs to an id here. A string with `->` is a signature,
   any other string a program's id.
 
+  Who leaves the stream early, as `Enum.take/2` does, waits for no more results, but the jobs that were sent by then, up
+  to `:max_concurrency` more than results were taken, are run.
+
       texts
       |> Stream.map(&%{text: &1})
       |> then(&DSPexWorker.execute_many(MyApp.LLM, MyApp.Sentiment, &1, max_concurrency: 20))
@@ -146,13 +151,22 @@ defmodule DSPexWorker do
   """
   @spec execute_many(Client.t(), signature | Program.t() | String.t(), Enumerable.t(), keyword) :: Enumerable.t()
   def execute_many(client, signature_or_program, inputs, options \\ []) do
-    {name, options} = Keyword.pop(options, :message_id, fn _inputs -> nil end)
+    {name, options} = Keyword.pop(options, :message_id)
     {many, options} = Keyword.split(options, [:max_concurrency, :ordered])
     {one, known} = one(signature_or_program)
-    # Here, for in a task it would end the caller.
+    # Here, not where the stream is consumed, which may be elsewhere.
     validate!(options, known)
+    if options[:timeout], do: Request.timeout!(options[:timeout])
+    name = naming!(name)
+    trace = Telemetry.trace_reader(options)
 
-    Many.stream(inputs, &one.(client, signature_or_program, &1, named(options, name.(&1))), many)
+    # Who is traced is the process that takes the results, not the task of a call.
+    inputs
+    |> Stream.map(&{&1, trace.()})
+    |> Many.stream(
+      fn {input, trace} -> one.(client, signature_or_program, input, name.(input) ++ trace ++ options) end,
+      many
+    )
   end
 
   @doc """
@@ -373,8 +387,13 @@ defmodule DSPexWorker do
   defp signature_of(_id, nil), do: {:ok, nil}
   defp signature_of(_program, signature), do: Definition.of(signature)
 
-  defp id_of(%Program{id: id}), do: id
-  defp id_of(id) when is_binary(id), do: id
+  defp id_of!(%Program{id: id}), do: id
+  defp id_of!(id) when is_binary(id), do: id
+
+  defp id_of!(other) do
+    raise ArgumentError,
+          "execute/4 takes a program or its id, got: #{inspect(other, limit: 5)}; a signature is run with predict/4"
+  end
 
   defp policy_of(%Program{fallback: policy}), do: policy
   defp policy_of(_id), do: nil
@@ -402,7 +421,13 @@ defmodule DSPexWorker do
   end
 
   defp valid_inputs(nil, inputs), do: {:ok, inputs}
-  defp valid_inputs(definition, inputs), do: Validator.validate_inputs(definition, inputs)
+
+  # What the signature does not have goes along, for the worker drops it with a warning.
+  defp valid_inputs(definition, inputs) do
+    with {:ok, valid} <- Validator.validate_inputs(definition, inputs) do
+      {:ok, definition |> Validator.undeclared_inputs(inputs) |> Map.merge(valid)}
+    end
+  end
 
   defp object([]), do: %{}
   defp object(%{} = object), do: object
@@ -420,8 +445,12 @@ defmodule DSPexWorker do
 
   defp one(_signature), do: {&predict/4, @predict_options}
 
-  defp named(options, nil), do: options
-  defp named(options, id), do: Keyword.put(options, :message_id, id)
+  defp naming!(nil), do: fn _inputs -> [] end
+  defp naming!(name) when is_function(name, 1), do: fn inputs -> [message_id: name.(inputs)] end
+
+  defp naming!(other) do
+    raise ArgumentError, ":message_id of execute_many/4 must be a function from inputs to an id, got: #{inspect(other)}"
+  end
 
   defp validate!(options, more), do: Keyword.validate!(options, @call_options ++ more)
 

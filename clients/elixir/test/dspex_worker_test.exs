@@ -87,6 +87,31 @@ defmodule DSPexWorkerTest do
       assert DSPexWorker.predict(client, "text -> sentiment, confidence: float", text: "a") == {:ok, @outputs}
     end
 
+    test "sends inputs that the signature does not have, for the worker to warn of", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+
+      assert {:ok, _outputs} = DSPexWorker.predict(client, Sentiment, %{:text => "a", :langauge => :en, "more" => [1]})
+      assert %{"args" => %{"inputs" => inputs}} = sent()
+      assert inputs == %{"text" => "a", "langauge" => "en", "more" => [1]}
+
+      # Another spelling of the same name is no other input.
+      assert {:ok, _outputs} = DSPexWorker.predict(client, "größe -> sentiment", %{"gro\u0308ße" => "1"})
+      assert %{"args" => %{"inputs" => %{"größe" => "1"} = inputs}} = sent()
+      assert map_size(inputs) == 1
+    end
+
+    test "returns members of nested objects under the keys that they were declared with", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(%{"lines" => [%{"text" => "a", "amount" => 1}]}))
+
+      for {properties, line} <- [
+            {[text: :string, amount: :float], %{text: "a", amount: 1.0}},
+            {%{"text" => :string, "amount" => :float}, %{"text" => "a", "amount" => 1.0}}
+          ] do
+        signature = %{inputs: [scan: :string], outputs: [lines: {:list, {:object, properties: properties}}]}
+        assert DSPexWorker.predict(client, signature, scan: "a") == {:ok, %{lines: [line]}}
+      end
+    end
+
     test "sends question and answer as the text that the workers know it by", %{broker: broker} do
       client = start_answering(broker, FakeBroker.result(%{"answer" => "42"}, %{"is_dynamic" => false}))
 
@@ -268,6 +293,14 @@ defmodule DSPexWorkerTest do
       assert %{"args" => %{"options" => %{"temperature" => 0.5, "lm" => "fast"}}} = sent()
     end
 
+    test "are told apart from what runs a signature", %{broker: broker} do
+      client = start_client(broker)
+
+      for target <- [Sentiment, %{inputs: []}, nil] do
+        assert_raise ArgumentError, ~r/predict\/4/, fn -> DSPexWorker.execute(client, target, @inputs) end
+      end
+    end
+
     test "a program that may fall back does so when it is run", %{broker: broker} do
       client = start_answering(broker, @created)
       {:ok, program} = DSPexWorker.create_program(client, Sentiment, fallback: :create, id: "a", replace: true)
@@ -301,6 +334,67 @@ defmodule DSPexWorkerTest do
 
       for {target, option} <- [{Sentiment, :signature}, {"sentiment", :demos}, {"text -> label", :temprature}] do
         assert_raise ArgumentError, fn -> DSPexWorker.execute_many(client, target, [], [{option, nil}]) end
+      end
+    end
+
+    test "raises for arguments that mean nothing, in the process that calls", %{broker: broker} do
+      client = start_client(broker)
+
+      for options <- [
+            [message_id: "order-1"],
+            [timeout: -1],
+            [max_concurrency: 0],
+            [max_concurrency: :many],
+            [ordered: :no]
+          ] do
+        assert_raise ArgumentError, fn -> DSPexWorker.execute_many(client, Sentiment, [%{text: "a"}], options) end
+      end
+
+      refute_received {:published, _message}
+    end
+
+    test "raises what a call raises where its results are taken, and leaves no other behind", %{broker: broker} do
+      client = start_client(broker)
+
+      for ordered? <- [true, false] do
+        many = DSPexWorker.execute_many(client, Sentiment, ["no inputs", %{text: "a"}], ordered: ordered?)
+        assert_raise ArgumentError, ~r/inputs must be a map/, fn -> Enum.to_list(many) end
+        assert await_idle(client).in_flight == 0
+      end
+    end
+
+    test "leaves no call behind where the stream is left early", %{broker: broker} do
+      client = start_client(broker)
+
+      for ordered? <- [true, false] do
+        inputs = for number <- 1..10, do: %{text: "#{number}"}
+
+        many =
+          Task.async(fn ->
+            client |> DSPexWorker.execute_many("echo", inputs, max_concurrency: 5, ordered: ordered?) |> Enum.take(1)
+          end)
+
+        messages = for _call <- 1..5, do: assert_receive({:published, _message}) |> elem(1)
+        first = Enum.find(messages, &(echo(&1) =~ ~s("1")))
+        FakeBroker.reply(broker, first, echo(first))
+        assert [{:ok, %{"text" => "1"}}] = Task.await(many)
+        assert await_idle(client).in_flight == 0
+        flush_published()
+      end
+    end
+
+    defp await_idle(client) do
+      case Client.status(client) do
+        %{in_flight: 0} = status -> status
+        _busy -> await_idle(client)
+      end
+    end
+
+    defp flush_published do
+      receive do
+        {:published, _message} -> flush_published()
+      after
+        0 -> :ok
       end
     end
 

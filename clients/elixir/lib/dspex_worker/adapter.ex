@@ -81,7 +81,17 @@ defmodule DSPexWorker.Adapter do
   @doc "The ids of all programs."
   @spec list_programs() :: {:ok, [program_id]} | {:error, reason}
   def list_programs do
-    with {:ok, %{"programs" => programs}} <- call("list_programs"), do: {:ok, Enum.map(programs, & &1["id"])}
+    with {:ok, ids} <- list_programs([]), do: {:ok, ids |> Enum.reverse() |> Enum.uniq()}
+  end
+
+  # A reply has no more than a page of them.
+  defp list_programs(listed) do
+    count = length(listed)
+
+    with {:ok, %{"programs" => programs} = page} <- call("list_programs", %{offset: count}) do
+      listed = Enum.reduce(programs, listed, &[&1["id"] | &2])
+      if programs == [] or length(listed) >= page["total_count"], do: {:ok, listed}, else: list_programs(listed)
+    end
   end
 
   @doc "Deletes a program."

@@ -13,7 +13,7 @@ defmodule DSPexWorker.Client do
   | option | default | meaning |
   |---|---|---|
   | `:name` | none | how callers find it |
-  | `:url` | required | `amqp://user:password@host/vhost` or `amqps://…` |
+  | `:url` | required | `amqp://user:password@host/vhost` or `amqps://…`, or a function that returns it |
   | `:namespace` | `"dspex"` | the workers' `DSPEX_NAMESPACE` |
   | `:timeout` | `60_000` | milliseconds a call waits when it does not say, or `:infinity`; goes along as the job's deadline |
   | `:fallback` | `:never` | what `DSPexWorker.predict/4` and others send unless told |
@@ -32,6 +32,22 @@ defmodule DSPexWorker.Client do
   A durable reply queue outlives the connection, so a reply that is on its way when the connection breaks is not lost.
   Only one client may consume it: give each node a name of its own. A broker user of least rights may only use names
   that start with its own, `"<user>"` or `"<user>.…"`.
+
+  ## The password
+
+  Neither state nor log of a client shows the URL. But with `handle_sasl_reports: true`, `:logger` prints what supervisors
+  start their children with. A function, as `url: fn -> System.fetch_env!("AMQP_URL") end`, keeps the URL out of that;
+  `amqp_client`'s own supervisors still report the password. The function is called when the client is started, and for
+  each connection, so it may also return a password that changes.
+
+  A URL that cannot be read fails the start of the client. Why a broker cannot be reached, or does not let the client in,
+  is in its log, in `status/1`, and in the `:connection` errors of calls that waited for it.
+
+  ## Callers that end
+
+  A call whose process ends, or whose client is stopped, is not waited for any more, and not sent if it was not sent yet.
+  If it was, the job runs in its time: under the same `:message_id` another call gets what it gave, and
+  `DSPexWorker.cancel/3` stops it.
 
   ## No worker
 
@@ -64,7 +80,7 @@ defmodule DSPexWorker.Client do
     @moduledoc false
     # Inputs are the application's, and none of a crash report's business.
     @derive {Inspect, except: [:message]}
-    defstruct [:from, :message, :timer, sent?: false, strikes: 0, overdue?: false]
+    defstruct [:from, :message, :monitor, :timer, sent?: false, strikes: 0, overdue?: false]
   end
 
   defstruct [
@@ -76,6 +92,7 @@ defmodule DSPexWorker.Client do
     :prefix,
     :link,
     :ref,
+    :reason,
     :up_since,
     state: :down,
     links: 0,
@@ -105,11 +122,16 @@ defmodule DSPexWorker.Client do
   end
 
   @doc """
-  What a client is doing: `connection` is `:up`, `:down` or `:blocked`, `in_flight` counts the calls that wait.
+  What a client is doing: `connection` is `:up`, `:down` or `:blocked`, `in_flight` counts the calls that wait. While it
+  is down, `reason` says why, once an attempt to connect has failed.
 
   For health checks; it asks the client, not the broker.
   """
-  @spec status(t) :: %{connection: :up | :down | :blocked, in_flight: non_neg_integer}
+  @spec status(t) :: %{
+          required(:connection) => :up | :down | :blocked,
+          required(:in_flight) => non_neg_integer,
+          optional(:reason) => String.t()
+        }
   def status(client), do: GenServer.call(client, :status)
 
   @doc false
@@ -170,14 +192,16 @@ defmodule DSPexWorker.Client do
   def handle_call(:config, _from, state), do: {:reply, {:ok, state.config}, state}
 
   def handle_call(:status, _from, state) do
-    {:reply, %{connection: state.state, in_flight: map_size(state.calls)}, state}
+    {:reply, Map.merge(why(state), %{connection: state.state, in_flight: map_size(state.calls)}), state}
   end
 
   @impl GenServer
   def handle_info({:timeout, id}, state), do: {:noreply, overdue(state, id)}
   def handle_info({:give_up, id}, state), do: {:noreply, fail(state, id, &timed_out/1)}
+  def handle_info({{:caller_ended, id}, _monitor, :process, _pid, _reason}, state), do: {:noreply, drop(state, id)}
   def handle_info({:link_up, ref}, %{ref: ref} = state), do: {:noreply, up(state)}
   def handle_info({:link_down, ref, reason}, %{ref: ref} = state), do: {:noreply, down(state, reason)}
+  def handle_info({:no_link, reason}, state), do: {:noreply, %{state | reason: reason}}
   def handle_info({:ask, ref, queue}, %{ref: ref} = state), do: {:noreply, count(state, queue)}
 
   def handle_info({:consumers, ref, queue, answer}, %{ref: ref} = state) do
@@ -204,7 +228,13 @@ defmodule DSPexWorker.Client do
 
   defp accept(state, message, timeout, from) do
     id = "#{state.prefix}.#{state.number}"
-    call = %Call{from: from, message: address(state, message, id), timer: timer(id, timeout)}
+
+    call = %Call{
+      from: from,
+      message: address(state, message, id),
+      monitor: monitor(id, from),
+      timer: timer(id, timeout)
+    }
 
     offer(%{state | number: state.number + 1}, id, call)
   end
@@ -214,6 +244,9 @@ defmodule DSPexWorker.Client do
   end
 
   defp address(%{replies: {:queue, name, _expires}}, message, id), do: %{message | correlation_id: id, reply_to: name}
+
+  # `Process.monitor/2` takes no tag before Elixir 1.15.
+  defp monitor(id, {caller, _tag}), do: :erlang.monitor(:process, caller, tag: {:caller_ended, id})
 
   defp timer(_id, :infinity), do: nil
   defp timer(id, timeout), do: Process.send_after(self(), {:timeout, id}, timeout)
@@ -262,14 +295,19 @@ defmodule DSPexWorker.Client do
   end
 
   defp finish(state, id, answer) do
+    with %{^id => call} <- state.calls, do: GenServer.reply(call.from, answer)
+    drop(state, id)
+  end
+
+  defp drop(state, id) do
     case Map.pop(state.calls, id) do
       {nil, _calls} ->
         state
 
       {call, calls} ->
-        # One that has fired already finds no call.
+        # Those that have fired already find no call.
         if call.timer, do: Process.cancel_timer(call.timer, async: true, info: false)
-        GenServer.reply(call.from, answer)
+        Process.demonitor(call.monitor)
         %{state | calls: calls, unsent: Map.delete(state.unsent, id)}
     end
   end
@@ -328,7 +366,7 @@ defmodule DSPexWorker.Client do
   defp overdue(state, id) do
     case state.calls do
       %{^id => call} when state.state == :up -> ask_why(state, id, call)
-      %{^id => call} -> finish(state, id, {:error, never_sent(state, call)})
+      %{^id => call} -> finish(state, id, {:error, no_link(state, call)})
       _gone -> state
     end
   end
@@ -354,15 +392,20 @@ defmodule DSPexWorker.Client do
     Enum.reduce(ids, %{state | overdue: overdue}, &fail(&2, &1, make))
   end
 
-  defp never_sent(%{state: :down}, call) do
-    Error.new(:connection, "The broker could not be reached in time", details: message_id(call))
+  defp no_link(%{state: :down} = state, call) do
+    sentence = Enum.join(["The broker could not be reached in time" | Map.values(why(state))], ": ")
+    Error.new(:connection, sentence, details: Map.merge(why(state), message_id(call)))
   end
 
-  defp never_sent(_state, call), do: timed_out(call)
+  defp no_link(_blocked, call), do: timed_out(call)
+
+  defp why(%{reason: nil}), do: %{}
+  defp why(%{reason: reason}), do: %{reason: reason}
 
   # The link
 
-  defp connect(state) when state.transport == DSPexWorker.Test, do: state
+  # Stubs answer without one.
+  defp connect(state) when state.transport == DSPexWorker.Test, do: %{state | state: :up}
 
   defp connect(state) do
     {:ok, connection} = Connection.start_link(state.connection_options)
@@ -385,6 +428,7 @@ defmodule DSPexWorker.Client do
     offer_unsent(%{
       state
       | state: :up,
+        reason: nil,
         links: state.links + 1,
         up_since: now(),
         unsent: unsent,

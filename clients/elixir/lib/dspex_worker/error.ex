@@ -23,7 +23,7 @@ defmodule DSPexWorker.Error do
   | `:timeout` | no reply in time, or, from a worker, the job ran longer than it may | `message_id` |
   | `:body_too_large` | the request is larger than the client, the broker or the workers take | |
   | `:fallback` | question and answer ran in place of the signature, and nobody asked for it | `answer`, `reason`, `result` |
-  | `:connection` | the broker cannot be reached | |
+  | `:connection` | the broker cannot be reached, or does not let the client in | `reason`, a text; `message_id` |
   | `:refused` | the broker did not take the message: its queue is full (`recoverable`), or a right is missing | |
   | `:unroutable` | the broker gave the message back for another reason than a missing queue | |
   | `:invalid_reply` | the reply is not what the contract or the signature says | `reply` or `outputs` |
@@ -80,7 +80,7 @@ defmodule DSPexWorker.Error do
   def codes, do: Enum.uniq(@wire_codes ++ @client_codes)
 
   @doc """
-  Makes an error. `recoverable` follows from the code unless it is given.
+  Makes an error. `recoverable` follows from the code unless it is given. Raises `ArgumentError` for a code that is none.
 
       iex> DSPexWorker.Error.new(:no_worker, "No worker consumes dspex.execute").recoverable
       true
@@ -90,8 +90,14 @@ defmodule DSPexWorker.Error do
       {:invalid_inputs, "text", false}
   """
   @spec new(code, String.t(), keyword) :: t
-  def new(code, message, fields \\ []) when code in unquote(Enum.uniq(@wire_codes ++ @client_codes)) do
+  def new(code, message, fields \\ [])
+
+  def new(code, message, fields) when code in unquote(Enum.uniq(@wire_codes ++ @client_codes)) do
     struct!(%__MODULE__{code: code, message: message, recoverable: code in @recoverable}, fields)
+  end
+
+  def new(other, _message, _fields) do
+    raise ArgumentError, "#{inspect(other)} is no code of DSPexWorker.Error#{nearest(other)}; codes/0 has all of them"
   end
 
   @doc """
@@ -125,6 +131,14 @@ defmodule DSPexWorker.Error do
   @impl Exception
   def message(%__MODULE__{code: code, message: ""}), do: Atom.to_string(code)
   def message(%__MODULE__{code: code, message: message}), do: "#{code}: #{message}"
+
+  defp nearest(code) when is_atom(code) do
+    likeness = &String.jaro_distance(Atom.to_string(&1), Atom.to_string(code))
+    likely = Enum.max_by(codes(), likeness)
+    if likeness.(likely) > 0.8, do: ", did you mean #{inspect(likely)}?", else: ""
+  end
+
+  defp nearest(_other), do: ""
 
   defp code(text) when is_map_key(@by_text, text), do: {Map.fetch!(@by_text, text), %{}}
   defp code(other), do: {:unknown, %{code: other}}

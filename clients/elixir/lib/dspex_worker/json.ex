@@ -36,7 +36,8 @@ defmodule DSPexWorker.JSON do
   @spec default() :: module
   def default do
     Application.get_env(:dspex_worker, :json) || Enum.find(@implementations, & &1.available?()) ||
-      raise "no JSON library is loaded: add :jason to your dependencies, use Elixir 1.18, or put :jsx on the code path"
+      raise "no JSON library is loaded: add :jason to your dependencies, use Elixir 1.18, or list :jsx in " <>
+              "extra_applications of your mix.exs"
   end
 
   @doc """

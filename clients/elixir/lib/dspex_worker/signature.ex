@@ -37,7 +37,7 @@ defmodule DSPexWorker.Signature do
   | `{:dict, key, type}` | a map; keys are strings, integers or a choice |
   | `{:union, [type, type]}` | one of several types |
   | `{:optional, type}` | the type, or nil |
-  | `{:object, properties: [name: :string]}` | a map with these members and no others; it comes back with strings as keys |
+  | `{:object, properties: [name: :string]}` | a map with these members and no others; it comes back with the keys that are declared, here atoms |
   | `{type, options}` | a type with constraints, at any depth: `{:list, {:string, min_length: 1}}` |
   | `"list<string>?"` | any text of the wire's grammar |
 

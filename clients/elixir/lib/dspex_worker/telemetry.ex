@@ -19,7 +19,7 @@ defmodule DSPexWorker.Telemetry do
   """
 
   @doc false
-  @spec span(map, map, (() -> {result, map})) :: result when result: term
+  @spec span(map, map, (... -> {result, map})) :: result when result: term
   def span(%{telemetry?: false}, _metadata, run), do: elem(run.(), 0)
 
   def span(_config, metadata, run) do
@@ -45,9 +45,23 @@ defmodule DSPexWorker.Telemetry do
   @doc false
   @spec trace_headers(map, keyword) :: [{String.t(), :longstr, String.t()}]
   def trace_headers(config, options) do
-    given = for key <- [:traceparent, :tracestate], value = options[key], do: {Atom.to_string(key), value}
-    given = if given == [] and config.propagator?, do: :otel_propagator_text_map.inject([]), else: given
-    for {name, value} <- given, name in ["traceparent", "tracestate"], do: {name, :longstr, to_string(value)}
+    given = given(options)
+    trace = if given == [] and config.propagator?, do: current(), else: given
+    for {key, value} <- trace, do: {Atom.to_string(key), :longstr, to_string(value)}
+  end
+
+  @doc false
+  # OpenTelemetry's context is in the process dictionary. This reads it as options, for a call in another process.
+  @spec trace_reader(keyword) :: (... -> keyword)
+  def trace_reader(options) do
+    if given(options) == [] and Code.ensure_loaded?(:otel_propagator_text_map), do: &current/0, else: fn -> [] end
+  end
+
+  defp given(options), do: for(key <- [:traceparent, :tracestate], value = options[key], do: {key, value})
+
+  defp current do
+    headers = Map.new(:otel_propagator_text_map.inject([]))
+    for key <- [:traceparent, :tracestate], value = headers[Atom.to_string(key)], do: {key, value}
   end
 
   defp signature(nil, _measured, _metadata), do: :ok

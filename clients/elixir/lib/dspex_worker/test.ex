@@ -22,7 +22,8 @@ defmodule DSPexWorker.Test do
   is gone when its owner ends.
 
   The call goes the whole way through the client, JSON included. The function gets the inputs after they were checked,
-  with the signature's own keys, and returns one of:
+  with the signature's own keys; what the signature does not have is dropped with a warning, as a worker does. It returns
+  one of:
 
     * the outputs, as a map or keyword list; they must be what the signature declares, else the call raises
     * `{:error, code}` or `{:error, %DSPexWorker.Error{}}`: what the call returns
@@ -31,7 +32,7 @@ defmodule DSPexWorker.Test do
 
   alias DSPexWorker.{Error, JSON, Result}
   alias DSPexWorker.Client.Request
-  alias DSPexWorker.Signature.{Definition, Validator}
+  alias DSPexWorker.Signature.{Definition, Place, Validator}
   alias DSPexWorker.Test.Stubs
 
   @typedoc "What a stub answers."
@@ -129,8 +130,10 @@ defmodule DSPexWorker.Test do
 
   defp execute(args) do
     {definition, answer} = find(args) || raise(no_stub(args))
-    inputs = own_keys(definition, args["inputs"])
-    answer |> apply([inputs]) |> result(definition, args)
+
+    with {:ok, inputs} <- own_inputs(definition, args["inputs"]) do
+      answer |> apply([inputs]) |> result(definition, args)
+    end
   end
 
   defp find(%{"signature" => signature}), do: Stubs.find(processes(), wire_key(signature))
@@ -150,7 +153,7 @@ defmodule DSPexWorker.Test do
     {:ok,
      Map.merge(run(args, outputs), %{
        "usage" => result.usage,
-       "warnings" => result.warnings,
+       "warnings" => dropped(definition, args) ++ result.warnings,
        "attempts" => result.attempts,
        "is_dynamic" => result.dynamic and not result.fallback_used,
        "fallback_used" => result.fallback_used,
@@ -158,7 +161,9 @@ defmodule DSPexWorker.Test do
      })}
   end
 
-  defp result(outputs, definition, args), do: {:ok, run(args, check(definition, outputs))}
+  defp result(outputs, definition, args) do
+    {:ok, %{run(args, check(definition, outputs)) | "warnings" => dropped(definition, args)}}
+  end
 
   defp run(args, outputs) do
     %{
@@ -205,12 +210,19 @@ defmodule DSPexWorker.Test do
   end
 
   defp error(%Error{} = error), do: error
-  defp error(code) when is_atom(code), do: Error.new(code, "stubbed: #{code}")
+  defp error(code), do: Error.new(code, "stubbed: #{inspect(code)}")
 
-  defp own_keys(nil, inputs), do: inputs
+  defp own_inputs(nil, inputs), do: {:ok, inputs}
+  defp own_inputs(definition, inputs), do: Validator.validate_own_inputs(definition, inputs)
 
-  defp own_keys(definition, inputs) do
-    for field <- definition.inputs, is_map_key(inputs, field.name), into: %{}, do: {field.key, inputs[field.name]}
+  # Question and answer takes any inputs.
+  defp dropped(definition, args) do
+    if definition != nil and dynamic?(args) do
+      for {name, _value} <- Validator.undeclared_inputs(definition, args["inputs"]),
+          do: "Input #{Place.quoted(name)} is not in the signature and was dropped"
+    else
+      []
+    end
   end
 
   defp key(signature) do

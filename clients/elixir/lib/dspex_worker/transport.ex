@@ -45,6 +45,9 @@ defmodule DSPexWorker.Transport do
   @doc "Whether the library behind this implementation is loaded."
   @callback available?() :: boolean
 
+  @doc "Whether `open/1` can read a URL; asked when a client is started. The reason must not hold the URL."
+  @callback check_url(url :: String.t()) :: :ok | {:error, reason :: term}
+
   @doc "Connects, and opens a channel in confirm mode, whose first publish has the sequence number 1."
   @callback open(options) :: {:ok, link} | {:error, reason :: term}
 
@@ -69,6 +72,8 @@ defmodule DSPexWorker.Transport do
   @doc "Says what a message to the client's process means."
   @callback event(message :: term) :: event
 
+  @optional_callbacks check_url: 1
+
   @implementations [DSPexWorker.Transport.AMQP, DSPexWorker.Transport.Erlang]
 
   @doc """
@@ -79,6 +84,7 @@ defmodule DSPexWorker.Transport do
   @spec default() :: module
   def default do
     Application.get_env(:dspex_worker, :transport) || Enum.find(@implementations, & &1.available?()) ||
-      raise "no AMQP library is loaded: add :amqp to your dependencies, or put RabbitMQ's amqp_client on the code path"
+      raise "no AMQP library is loaded: add :amqp to your dependencies, or set ERL_LIBS to RabbitMQ's plugins folder " <>
+              "and list :amqp_client in extra_applications of your mix.exs"
   end
 end

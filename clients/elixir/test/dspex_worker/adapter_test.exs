@@ -158,6 +158,27 @@ defmodule DSPexWorker.AdapterTest do
       assert Adapter.list_programs() == {:ok, ["a", "b"]}
     end
 
+    test "list them all, however many fit into one reply", %{broker: broker} do
+      all = for number <- 1..2_500, do: "p#{number}"
+
+      FakeBroker.answer_with(broker, fn message ->
+        offset = FakeBroker.decode(message)["args"]["offset"] || 0
+        page = for id <- Enum.slice(all, offset, 1_000), do: %{"id" => id}
+        FakeBroker.encode(%{"success" => true, "result" => %{"programs" => page, "total_count" => length(all)}})
+      end)
+
+      assert Adapter.list_programs() == {:ok, all}
+    end
+
+    test "list what is there, where programs are deleted meanwhile", %{broker: broker} do
+      FakeBroker.answer_with(broker, fn message ->
+        page = if FakeBroker.decode(message)["args"]["offset"] in [nil, 0], do: [%{"id" => "a"}], else: []
+        FakeBroker.encode(%{"success" => true, "result" => %{"programs" => page, "total_count" => 2}})
+      end)
+
+      assert Adapter.list_programs() == {:ok, ["a"]}
+    end
+
     test "delete a program", %{broker: broker} do
       succeeds(broker, %{"program_id" => "a", "status" => "deleted"})
 

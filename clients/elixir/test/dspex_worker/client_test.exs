@@ -149,6 +149,40 @@ defmodule DSPexWorker.ClientTest do
       assert_raise ArgumentError, fn -> DSPexWorker.call(client, "ping", %{}, timeout: 0) end
     end
 
+    test "whose process has ended is forgotten, and not sent again", %{broker: broker} do
+      client = start_client(broker)
+      callers = for _number <- 1..20, do: spawn(fn -> DSPexWorker.call(client, "ping", %{}, timeout: :infinity) end)
+      for _caller <- callers, do: assert_receive({:published, _message})
+      task = ask(client, message_id: "alive")
+      assert_receive {:published, %{message_id: "alive"}}
+
+      for caller <- callers, do: Process.exit(caller, :kill)
+      assert await_in_flight(client, 1) == 1
+
+      capture_log(fn ->
+        FakeBroker.break(broker, :socket_closed)
+        assert_receive {:listening, :direct}
+        assert_receive {:published, %{message_id: "alive"} = message}
+        FakeBroker.reply(broker, message, pong())
+        assert {:ok, _result} = Task.await(task)
+      end)
+
+      refute_received {:published, _message}
+    end
+
+    test "whose process has ended before it was sent is not sent", %{broker: broker} do
+      client = start_client(broker, requires_worker: false)
+      FakeBroker.event(broker, :blocked)
+      caller = spawn(fn -> DSPexWorker.call(client, "ping", %{}, timeout: :infinity) end)
+      assert await_in_flight(client, 1) == 1
+      Process.exit(caller, :kill)
+      assert await_in_flight(client, 0) == 0
+      FakeBroker.event(broker, :unblocked)
+      assert Client.status(client).connection == :up
+
+      refute_received {:published, _message}
+    end
+
     test "to a client that is not running is :closed" do
       assert {:error, %Error{code: :closed, recoverable: true}} = DSPexWorker.call(:no_such_client, "ping")
     end
@@ -244,18 +278,39 @@ defmodule DSPexWorker.ClientTest do
       assert Client.status(client) == %{connection: :up, in_flight: 0}
     end
 
-    test "while the broker is away is a :connection error", %{broker: broker} do
-      FakeBroker.fail_connects(broker, List.duplicate(:econnrefused, 10_000))
+    test "while the broker is away is a :connection error that says why, as the status does", %{broker: broker} do
+      refused = {:auth_failure, ~c"ACCESS_REFUSED - Login was refused"}
+      FakeBroker.fail_connects(broker, List.duplicate(refused, 10_000))
 
       capture_log(fn ->
         client = start_supervised!({Client, url: FakeBroker.url(broker), transport: FakeBroker, backoff: {1, 2}})
 
-        assert_receive {:open_failed, :econnrefused}
+        # The client has been told of the first failure when the second attempt is made.
+        assert_receive {:open_failed, ^refused}
+        assert_receive {:open_failed, ^refused}
 
-        assert {:error, %Error{code: :connection, recoverable: true}} =
+        assert {:error, %Error{code: :connection, recoverable: true, message: message, details: details}} =
                  DSPexWorker.call(client, "ping", %{}, timeout: 30)
 
+        assert message == "The broker could not be reached in time: ACCESS_REFUSED - Login was refused"
+        assert %{reason: "ACCESS_REFUSED - Login was refused", message_id: _id} = details
+
+        assert Client.status(client) ==
+                 %{connection: :down, in_flight: 0, reason: "ACCESS_REFUSED - Login was refused"}
+
         stop_supervised!(Client)
+      end)
+    end
+
+    test "after the connection was made no longer says why there was none", %{broker: broker} do
+      FakeBroker.fail_connects(broker, [:econnrefused])
+      FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(pong()) end)
+
+      capture_log(fn ->
+        client = start_client(broker)
+        assert_received {:open_failed, :econnrefused}
+        assert {:ok, _result} = DSPexWorker.call(client, "ping")
+        assert Client.status(client) == %{connection: :up, in_flight: 0}
       end)
     end
   end
@@ -478,6 +533,45 @@ defmodule DSPexWorker.ClientTest do
       refute shown =~ "inputs-of-the-user"
       refute inspect(message) =~ "inputs-of-the-user"
       Task.shutdown(task)
+    end
+
+    test "takes the URL from a function too, anew for each connection", %{broker: broker} do
+      test = self()
+
+      url = fn ->
+        send(test, {:url_asked_by, self()})
+        FakeBroker.url(broker)
+      end
+
+      start_client(broker, url: url)
+      assert_received {:url_asked_by, _supervisor}
+      assert_received {:url_asked_by, connection}
+
+      capture_log(fn ->
+        FakeBroker.break(broker, :socket_closed)
+        assert_receive {:listening, :direct}
+      end)
+
+      assert_received {:url_asked_by, ^connection}
+    end
+
+    test "refuses a mistake in its options without showing the URL" do
+      url = "amqp://user:sekret@localhost"
+
+      for {options, shown} <- [
+            {[nam: :a, url: url], "[:nam]"},
+            {[url: url, url: url], "[:url]"},
+            {[url: "amqp://user:se#sekret@localhost"], ":url"},
+            {[url: "amqp://user:se@sekret@localhost"], ":url"},
+            {[url: fn -> "user:sekret" end], ":url"},
+            {[url: {:sekret}], ":url"},
+            {[url: ""], ":url"}
+          ] do
+        start = fn -> Client.start_link([transport: DSPexWorker.Transport.Erlang] ++ options) end
+        error = assert_raise ArgumentError, start
+        assert error.message =~ shown
+        refute error.message =~ "sekret"
+      end
     end
 
     test "refuses options that mean nothing" do

@@ -55,6 +55,14 @@ defmodule DSPexWorker.ErrorTest do
     end
   end
 
+  test "is made with a code of the list only, and a mistyped one is told" do
+    assert_raise ArgumentError, ~r/:lm_timeoutt is no code.*did you mean :lm_timeout\?.*codes/, fn ->
+      Error.new(:lm_timeoutt, "x")
+    end
+
+    assert_raise ArgumentError, ~r/"timeout" is no code/, fn -> Error.new("timeout", "x") end
+  end
+
   test "reads as code and message when raised" do
     assert Exception.message(Error.new(:no_worker, "No worker consumes a")) == "no_worker: No worker consumes a"
   end

@@ -61,6 +61,30 @@ defmodule DSPexWorker.TelemetryTest do
     refute_received {[:dspex, :signature, :usage], _measured, _metadata}
   end
 
+  test "the trace of OpenTelemetry goes along with each call, also with those of a stream", context do
+    answer(context.broker, %{})
+    :otel_propagator_text_map.set_headers([{"traceparent", "00-a-b-01"}, {"tracestate", "k=v"}, {"baggage", "no"}])
+    trace = [{"traceparent", :longstr, "00-a-b-01"}, {"tracestate", :longstr, "k=v"}]
+
+    {:ok, _outputs} = DSPexWorker.predict(context.client, Sentiment, %{text: "a"})
+    assert traced() == trace
+
+    for ordered? <- [true, false] do
+      many = DSPexWorker.execute_many(context.client, Sentiment, [%{text: "a"}], ordered: ordered?)
+      assert [{:ok, _outputs}] = Enum.to_list(many)
+      assert traced() == trace
+    end
+
+    own = DSPexWorker.execute_many(context.client, Sentiment, [%{text: "a"}], traceparent: "00-c-d-01")
+    assert [{:ok, _outputs}] = Enum.to_list(own)
+    assert traced() == [{"traceparent", :longstr, "00-c-d-01"}]
+  end
+
+  defp traced do
+    assert_receive {:published, message}
+    for {"trace" <> _rest, _type, _value} = header <- message.headers, do: header
+  end
+
   test "another command is a request, and no usage", %{broker: broker, client: client} do
     FakeBroker.answer_with(broker, fn _message -> FakeBroker.encode(%{"success" => true, "result" => %{}}) end)
     {:ok, _result} = DSPexWorker.call(client, "ping")

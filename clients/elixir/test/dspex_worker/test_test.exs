@@ -27,6 +27,34 @@ defmodule DSPexWorker.TestTest do
     refute_received {:inputs, _inputs}
   end
 
+  test "a stub gets nested members under the keys that they were declared with", %{client: client} do
+    signature = %{
+      inputs: [lines: {:list, {:object, properties: [text: :string, count: {:integer, default: 1}]}}],
+      outputs: [total: :integer]
+    }
+
+    Stub.stub(signature, fn %{lines: lines} -> %{total: lines |> Enum.map(& &1.count) |> Enum.sum()} end)
+
+    assert DSPexWorker.predict(client, signature, lines: [[text: "a", count: 2], [text: "b"]]) == {:ok, %{total: 3}}
+  end
+
+  test "inputs that the signature does not have are dropped with the worker's warning", %{client: client} do
+    warning = "Input `langauge` is not in the signature and was dropped"
+    inputs = %{text: "a", langauge: "en"}
+
+    Stub.stub(Sentiment, fn %{text: "a"} = taken when map_size(taken) == 1 -> positive(taken) end)
+    assert {:ok, %Result{warnings: [^warning]}} = DSPexWorker.predict(client, Sentiment, inputs, full: true)
+    assert {:ok, %Result{warnings: []}} = DSPexWorker.predict(client, Sentiment, %{text: "a"}, full: true)
+
+    Stub.stub(Sentiment, fn _inputs -> %Result{outputs: positive(nil), warnings: ["w"]} end)
+    assert {:ok, %Result{warnings: [^warning, "w"]}} = DSPexWorker.predict(client, Sentiment, inputs, full: true)
+
+    Stub.stub("question -> answer", fn _inputs -> %{answer: "42"} end)
+
+    assert {:ok, %Result{warnings: []}} =
+             DSPexWorker.predict(client, "question -> answer", [question: "?", more: 1], full: true)
+  end
+
   test "outputs that the signature does not declare raise", %{client: client} do
     for outputs <- [%{}, %{sentiment: "amber", confidence: 1}, %{sentiment: "neutral", confidence: 1, more: 1}, 7] do
       Stub.stub(Sentiment, fn _inputs -> outputs end)
@@ -49,6 +77,17 @@ defmodule DSPexWorker.TestTest do
     assert {:ok, %Result{warnings: ["w"], attempts: 2}} = predict.("more", full: true)
     assert {:error, %Error{code: :fallback, details: %{answer: "good"}}} = predict.("fallback", [])
     assert {:ok, %{answer: "good"}} = predict.("fallback", fallback: :execute)
+  end
+
+  test "a stub that fails with a code that does not exist raises", %{client: client} do
+    for code <- [:lm_timeoutt, "lm_timeout", {:error, 7}] do
+      Stub.stub(Sentiment, fn _inputs -> {:error, code} end)
+      assert_raise ArgumentError, ~r/is no code/, fn -> DSPexWorker.predict(client, Sentiment, %{text: "a"}) end
+    end
+  end
+
+  test "a client with stubs is up", %{client: client} do
+    assert Client.status(client) == %{connection: :up, in_flight: 0}
   end
 
   test "a stub is seen by the tasks of its owner, and by nobody else until it is allowed", %{client: client} do
@@ -80,6 +119,7 @@ defmodule DSPexWorker.TestTest do
     assert {:ok, ^program} = DSPexWorker.create_program(client, Sentiment)
     assert {:ok, %{sentiment: "positive"}} = DSPexWorker.execute(client, program, %{text: "a"})
     assert {:ok, %{"sentiment" => "positive"}} = DSPexWorker.execute(client, program.id, %{text: "a"})
+    assert {:error, %Error{code: :invalid_inputs, field: "text"}} = DSPexWorker.execute(client, program.id, %{})
 
     Stub.stub("another", fn %{"text" => text} -> %{echo: text} end)
     assert DSPexWorker.execute(client, "another", %{text: "a"}) == {:ok, %{"echo" => "a"}}

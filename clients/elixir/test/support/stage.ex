@@ -7,6 +7,8 @@ defmodule DSPexWorker.Stage do
   # A broker takes its time to end.
   use GenServer, shutdown: 60_000
 
+  alias DSPexWorker.JSON
+
   @root Path.expand("../../../..", __DIR__)
 
   @doc "Options of a client for the two workers with the offline LM that run beside all tests."
@@ -52,13 +54,15 @@ defmodule DSPexWorker.Stage do
   def handle_call(:place, _from, state), do: {:reply, state.place, state}
 
   def handle_call({:ask, request}, from, state) do
-    Port.command(state.port, [:jsx.encode(request), ?\n])
+    {:ok, plain} = JSON.plain(request)
+    {:ok, line} = JSON.default().encode(plain)
+    Port.command(state.port, [line, ?\n])
     {:noreply, %{state | waiting: :queue.in(from, state.waiting)}}
   end
 
   @impl GenServer
   def handle_info({port, {:data, {:eol, line}}}, %{port: port} = state) do
-    answer = :jsx.decode(line, [:return_maps])
+    {:ok, answer} = JSON.default().decode(line)
     {{:value, asker}, waiting} = :queue.out(state.waiting)
     {:noreply, tell(asker, answer, %{state | waiting: waiting})}
   end

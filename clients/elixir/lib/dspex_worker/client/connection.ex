@@ -4,8 +4,8 @@ defmodule DSPexWorker.Client.Connection do
   # Keeps one link open for its client: connects, connects again after a loss, and asks the broker what would block.
   #
   # The client hears, in this order: a call `{:linked, ref, link}`, so that no reply comes from an unknown link; then
-  # `{:link_up, ref}`, when it may publish; then `{:link_down, ref, reason}`. It is linked to the client, and closes
-  # the connection whichever way the client ends.
+  # `{:link_up, ref}`, when it may publish; then `{:link_down, ref, reason}`. Whenever there is no link it hears why, as
+  # `{:no_link, sentence}`. This process is linked to the client, and closes the connection whichever way the client ends.
 
   use GenServer
 
@@ -115,7 +115,9 @@ defmodule DSPexWorker.Client.Connection do
 
   defp try_later(state, reason) do
     wait = wait(state.backoff, state.attempt)
-    Logger.warning("DSPexWorker: no connection to the broker (#{brief(reason)}); next attempt in #{wait} ms")
+    why = brief(reason)
+    send(state.client, {:no_link, why})
+    Logger.warning("DSPexWorker: no connection to the broker (#{why}); next attempt in #{wait} ms")
     Process.send_after(self(), :connect, wait)
     %{state | attempt: state.attempt + 1}
   end
@@ -123,5 +125,11 @@ defmodule DSPexWorker.Client.Connection do
   # Full jitter, so that clients do not come back all at once.
   defp wait({first, last}, attempt), do: :rand.uniform(min(last, first * Integer.pow(2, min(attempt, 16))))
 
+  # The broker's own sentence, where it said one.
+  defp brief({:auth_failure, text}), do: to_string(text)
+  defp brief({:shutdown, {:server_initiated_close, _code, text}}), do: to_string(text)
+  defp brief({{:shutdown, {:server_initiated_close, _code, text}}, _call}), do: to_string(text)
+  defp brief(:not_allowed), do: "not_allowed: the virtual host does not exist, or is not the user's"
+  defp brief(reason) when is_atom(reason), do: Atom.to_string(reason)
   defp brief(reason), do: reason |> inspect(limit: 8, printable_limit: 200) |> String.slice(0, 300)
 end

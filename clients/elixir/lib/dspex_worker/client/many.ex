@@ -3,12 +3,36 @@ defmodule DSPexWorker.Client.Many do
 
   # Many calls as a lazy stream. `Task.async_stream/3` keeps an ordered stream in order by buffering without a bound
   # while one call is slow, so that side is done here: a window of tasks, of which the first is waited for.
+  #
+  # What a call raises is raised where the stream is consumed: the tasks are linked, and it could not be rescued there.
 
   @spec stream(Enumerable.t(), (term -> result), keyword) :: Enumerable.t() when result: term
   def stream(inputs, run, options) do
-    limit = Keyword.get(options, :max_concurrency, 100)
-    if Keyword.get(options, :ordered, true), do: ordered(inputs, run, limit), else: unordered(inputs, run, limit)
+    {limit, ordered?} = parse(options)
+    run = fn input -> try_run(run, input) end
+    outcomes = if ordered?, do: ordered(inputs, run, limit), else: unordered(inputs, run, limit)
+    Stream.map(outcomes, &outcome/1)
   end
+
+  defp parse(options) do
+    limit = Keyword.get(options, :max_concurrency, 100)
+    ordered? = Keyword.get(options, :ordered, true)
+
+    unless is_integer(limit) and limit > 0,
+      do: raise(ArgumentError, ":max_concurrency must be a positive integer, got: #{inspect(limit)}")
+
+    unless is_boolean(ordered?), do: raise(ArgumentError, ":ordered must be a boolean, got: #{inspect(ordered?)}")
+    {limit, ordered?}
+  end
+
+  defp try_run(run, input) do
+    {:ran, run.(input)}
+  catch
+    kind, reason -> {:raised, kind, reason, __STACKTRACE__}
+  end
+
+  defp outcome({:ran, outcome}), do: outcome
+  defp outcome({:raised, kind, reason, stacktrace}), do: :erlang.raise(kind, reason, stacktrace)
 
   defp unordered(inputs, run, limit) do
     inputs
@@ -16,7 +40,7 @@ defmodule DSPexWorker.Client.Many do
     |> Stream.map(fn {:ok, outcome} -> outcome end)
   end
 
-  defp ordered(inputs, run, limit) when is_integer(limit) and limit > 0 do
+  defp ordered(inputs, run, limit) do
     end_of_inputs = make_ref()
 
     inputs

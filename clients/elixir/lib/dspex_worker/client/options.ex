@@ -47,11 +47,19 @@ defmodule DSPexWorker.Client.Options do
   @doc "Returns what callers may know, what the connection needs, and how replies come. Raises `ArgumentError`."
   @spec parse(keyword) :: {map, keyword, Transport.replies()}
   def parse(options) do
-    options = options |> Keyword.validate!(@defaults) |> Map.new()
+    options = known!(options)
     Enum.each(options, &check/1)
     transport = options.transport || Transport.default()
     check_url(transport, options.url)
     {config(options, transport), connection(options, transport), replies(options)}
+  end
+
+  # The message of `Keyword.validate!/2` shows the values too, and with them the URL with its password.
+  defp known!(options) do
+    case Keyword.validate(options, @defaults) do
+      {:ok, options} -> Map.new(options)
+      {:error, keys} -> raise ArgumentError, "unknown or repeated options of DSPexWorker.Client: #{inspect(keys)}"
+    end
   end
 
   defp config(options, transport) do
@@ -72,15 +80,19 @@ defmodule DSPexWorker.Client.Options do
 
   defp connection(options, transport) do
     link = [
-      url: options.url,
       name: options.connection_name || "#{options.namespace} client",
       connection_timeout: options.connection_timeout,
       ssl_options: options.ssl_options
     ]
 
-    # In a function, so that no log or crash report shows the URL with its password.
-    [open: fn -> transport.open(link) end, transport: transport, replies: replies(options), backoff: options.backoff]
+    # In a function, so that no state of a process shows the URL with its password. The client's supervisor still reports
+    # the options as they were given.
+    open = fn -> transport.open([{:url, told(options.url)} | link]) end
+    [open: open, transport: transport, replies: replies(options), backoff: options.backoff]
   end
+
+  defp told(url) when is_function(url, 0), do: url.()
+  defp told(url), do: url
 
   defp replies(%{reply_queue: nil}), do: :direct
 
@@ -109,10 +121,24 @@ defmodule DSPexWorker.Client.Options do
   defp check(_other), do: :ok
 
   defp check_url(DSPexWorker.Test, _url), do: :ok
-  defp check_url(_transport, url) when is_binary(url), do: :ok
+  defp check_url(transport, url), do: transport |> read(told(url)) |> check_url!()
 
-  defp check_url(_transport, _url),
-    do: raise(ArgumentError, "DSPexWorker.Client needs a :url, such as amqp://localhost")
+  defp read(transport, url) when is_binary(url) do
+    if Code.ensure_loaded?(transport) and function_exported?(transport, :check_url, 1),
+      do: transport.check_url(url),
+      else: :ok
+  end
+
+  defp read(_transport, _url), do: {:error, :missing}
+
+  defp check_url!(:ok), do: :ok
+
+  # Without the value, which has a password.
+  defp check_url!({:error, reason}) do
+    raise ArgumentError,
+          "DSPexWorker.Client needs a :url such as amqp://user:password@host/vhost, in whose parts # / % : @ are " <>
+            "percent-encoded (#{inspect(reason)})"
+  end
 
   defp check!(true, _key, _wanted, _value), do: :ok
 

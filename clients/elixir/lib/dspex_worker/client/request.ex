@@ -20,7 +20,7 @@ defmodule DSPexWorker.Client.Request do
   """
   @spec message(map, map) :: {:ok, Message.t(), timeout} | {:error, Error.t()}
   def message(config, %{command: command, options: options} = request) do
-    timeout = timeout(options[:timeout] || config.timeout)
+    timeout = timeout!(options[:timeout] || config.timeout)
 
     with {:ok, id} <- message_id(options[:message_id]),
          {:ok, body} <- body(config, request) do
@@ -33,6 +33,12 @@ defmodule DSPexWorker.Client.Request do
   def plain(term, prefix \\ "") do
     with {:error, {path, problem}} <- JSON.plain(term), do: {:error, unwritable(prefix <> path, problem)}
   end
+
+  @doc "The time-out that was given; raises `ArgumentError` where it is none."
+  @spec timeout!(term) :: timeout
+  def timeout!(:infinity), do: :infinity
+  def timeout!(ms) when is_integer(ms) and ms > 0, do: ms
+  def timeout!(other), do: raise(ArgumentError, ":timeout must be milliseconds or :infinity, got: #{inspect(other)}")
 
   defp build(config, command, body, id, headers) do
     lane = Map.get(@lanes, command, "control")
@@ -142,10 +148,6 @@ defmodule DSPexWorker.Client.Request do
 
     <<p::binary, ?-, q::binary, ?-, r::binary, ?-, s::binary, ?-, t::binary>>
   end
-
-  defp timeout(:infinity), do: :infinity
-  defp timeout(ms) when is_integer(ms) and ms > 0, do: ms
-  defp timeout(other), do: raise(ArgumentError, ":timeout must be milliseconds or :infinity, got: #{inspect(other)}")
 
   defp deadline(:infinity), do: []
   defp deadline(ms), do: [{"x-dspex-deadline", :long, System.system_time(:millisecond) + ms}]

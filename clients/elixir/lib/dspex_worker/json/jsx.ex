@@ -1,6 +1,6 @@
 defmodule DSPexWorker.JSON.Jsx do
   @moduledoc """
-  JSON with Erlang's `jsx`, which RabbitMQ ships.
+  JSON with Erlang's `jsx`, which RabbitMQ 3.10 ships, and 4 no longer.
 
   `jsx` says `null` where Elixir says `nil`, and is told so here. It only reads: it would write `nil` as the text
   `"nil"`, and a plain value needs so little that writing it here is several times as fast.

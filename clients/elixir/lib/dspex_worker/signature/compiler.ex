@@ -69,9 +69,7 @@ defmodule DSPexWorker.Signature.Compiler do
     end
   end
 
-  defp warn({module, file, line}, text) do
-    IO.warn(text, [{module, :__signature__, 0, [file: to_charlist(Path.relative_to_cwd(file)), line: line]}])
-  end
+  defp warn({module, file, line}, text), do: IO.warn(text, file: file, line: line, module: module)
 
   defp put_ast(env) do
     place = {env.module, env.file, env.line}

@@ -6,7 +6,7 @@ defmodule DSPexWorker.Signature.Objects do
 
   @max_members 100
 
-  @doc "The type of a schema object with `properties`, which are a map, or `{:ordered, pairs}` from a keyword list."
+  @doc "The type of a schema object with `properties`, which are `{:ordered, pairs}` from a map or a keyword list."
   def read(schema, place) do
     if Map.get(schema, "additionalProperties", false) != false do
       reason = "an object has either `properties` or `additionalProperties`, not both"
@@ -24,10 +24,6 @@ defmodule DSPexWorker.Signature.Objects do
 
     require_names(Enum.map(members, & &1.name), listed, place)
     Type.object_of(members)
-  end
-
-  defp read_properties(%{} = properties, place) when map_size(properties) > 0 do
-    properties |> Enum.sort() |> require_count(place)
   end
 
   defp read_properties({:ordered, [_ | _] = properties}, place), do: require_count(properties, place)
@@ -68,7 +64,7 @@ defmodule DSPexWorker.Signature.Objects do
   end
 
   defp read_member(name, spelling, listed, place) do
-    wire_name = Names.read(name, place)
+    wire_name = name |> to_string() |> Names.read(place)
     {type, pairs} = Spellings.open(if(spelling == true, do: %{}, else: spelling), place)
     given = Constraints.sort(pairs)
     type = type |> Words.require_value(place) |> Bounds.constrain(given)
@@ -78,7 +74,7 @@ defmodule DSPexWorker.Signature.Objects do
 
     %Field{
       name: wire_name,
-      key: wire_name,
+      key: if(is_atom(name) and not is_boolean(name), do: name, else: wire_name),
       type: type,
       description: Presence.description("", given),
       required: required? and not Map.has_key?(given.words, "default"),

@@ -84,6 +84,6 @@ defmodule DSPexWorker.Signature.Terms do
         end
       ])
 
-    {String.to_atom(member.name), if(options == [], do: whole(member.type), else: {whole(member.type), options})}
+    {member.key, if(options == [], do: whole(member.type), else: {whole(member.type), options})}
   end
 end

@@ -105,7 +105,7 @@ defmodule DSPexWorker.Signature.Type do
 
     cond do
       plain(:any) in flat -> plain(:any)
-      true -> flat |> Enum.map(&%{&1 | nullable: false}) |> Enum.uniq() |> joined(nullable?)
+      true -> flat |> Enum.map(&%{&1 | nullable: false}) |> Enum.uniq_by(&keyless/1) |> joined(nullable?)
     end
   end
 
@@ -146,6 +146,15 @@ defmodule DSPexWorker.Signature.Type do
 
   defp flatten(%__MODULE__{kind: :union, choices: nil, members: members}), do: members
   defp flatten(%__MODULE__{} = type), do: [type]
+
+  # What the members of an object are called in results makes no other type.
+  defp keyless(nil), do: nil
+
+  defp keyless(%__MODULE__{} = type) do
+    properties = Enum.map(type.properties, &%{&1 | key: nil, type: keyless(&1.type)})
+    members = Enum.map(type.members, &keyless/1)
+    %{type | items: keyless(type.items), values: keyless(type.values), members: members, properties: properties}
+  end
 
   defp joined([only], nullable?), do: %{only | nullable: nullable?}
   defp joined(members, nullable?), do: %__MODULE__{kind: :union, members: members, nullable: nullable?}

@@ -9,27 +9,40 @@ defmodule DSPexWorker.Signature.Typespec do
     pairs =
       for %Field{} = field <- fields do
         required = if complete? or field.required, do: :required, else: :optional
-        {{required, [], [field.key]}, of_field(field)}
+        {{required, [], [field.key]}, of_field(field, complete?)}
       end
 
     {:%{}, [], pairs}
   end
 
-  defp of_field(%Field{required: true} = field), do: of(field.type)
-  defp of_field(%Field{default: {:value, _default}} = field), do: of(field.type)
-  defp of_field(%Field{} = field), do: of(Type.nullable_of(field.type))
+  defp of_field(%Field{required: true} = field, complete?), do: of(field.type, complete?)
+  defp of_field(%Field{default: {:value, _default}} = field, complete?), do: of(field.type, complete?)
+  defp of_field(%Field{} = field, complete?), do: of(Type.nullable_of(field.type), complete?)
 
-  defp of(%Type{kind: :any}), do: quote(do: term)
-  defp of(%Type{nullable: true} = type), do: quote(do: unquote(of(%{type | nullable: false})) | nil)
-  defp of(%Type{kind: :string}), do: quote(do: String.t())
-  defp of(%Type{kind: :integer}), do: quote(do: integer)
-  defp of(%Type{kind: :float}), do: quote(do: float)
-  defp of(%Type{kind: :boolean}), do: quote(do: boolean)
-  defp of(%Type{kind: :list, items: items}), do: [of(items)]
-  defp of(%Type{kind: :dict, values: values}), do: quote(do: %{optional(String.t()) => unquote(of(values))})
-  defp of(%Type{kind: :object}), do: quote(do: %{optional(String.t()) => term})
+  defp of(%Type{kind: :any}, _complete?), do: quote(do: term)
 
-  defp of(%Type{kind: :union, members: members}) do
-    members |> Enum.map(&of/1) |> Enum.reduce(fn member, specs -> quote(do: unquote(specs) | unquote(member)) end)
+  defp of(%Type{nullable: true} = type, complete?),
+    do: quote(do: unquote(of(%{type | nullable: false}, complete?)) | nil)
+
+  defp of(%Type{kind: :string}, _complete?), do: quote(do: String.t())
+  defp of(%Type{kind: :integer}, _complete?), do: quote(do: integer)
+  defp of(%Type{kind: :float}, _complete?), do: quote(do: float)
+  defp of(%Type{kind: :boolean}, _complete?), do: quote(do: boolean)
+  defp of(%Type{kind: :list, items: items}, complete?), do: [of(items, complete?)]
+
+  defp of(%Type{kind: :dict, values: values}, complete?),
+    do: quote(do: %{optional(String.t()) => unquote(of(values, complete?))})
+
+  defp of(%Type{kind: :object, properties: members}, complete?) do
+    # Typespecs know no single string as a key.
+    if Enum.all?(members, &is_atom(&1.key)),
+      do: of_fields(members, complete?),
+      else: quote(do: %{optional(atom | String.t()) => term})
+  end
+
+  defp of(%Type{kind: :union, members: members}, complete?) do
+    members
+    |> Enum.map(&of(&1, complete?))
+    |> Enum.reduce(fn member, specs -> quote(do: unquote(specs) | unquote(member)) end)
   end
 end

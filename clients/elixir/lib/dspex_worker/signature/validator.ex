@@ -24,18 +24,30 @@ defmodule DSPexWorker.Signature.Validator do
   """
   @spec validate_inputs(Definition.t(), map | keyword) :: {:ok, %{String.t() => term}} | {:error, Error.t()}
   def validate_inputs(%Definition{} = definition, inputs) do
-    with {:ok, given} <- named(inputs, "inputs", :invalid_inputs) do
-      check(definition.inputs, given, "/inputs", :invalid_inputs)
+    with {:ok, taken} <- check_inputs(definition, inputs, :wire) do
+      {:ok, Map.new(taken, fn {field, value} -> {field.name, value} end)}
     end
   end
 
   @doc "The same as `validate_inputs/2`, under the signature's own keys."
   @spec validate_own_inputs(Definition.t(), map | keyword) :: {:ok, map} | {:error, Error.t()}
   def validate_own_inputs(%Definition{} = definition, inputs) do
-    with {:ok, taken} <- validate_inputs(definition, inputs) do
-      {:ok,
-       for(%{name: name, key: key} <- definition.inputs, is_map_key(taken, name), into: %{}, do: {key, taken[name]})}
+    with {:ok, taken} <- check_inputs(definition, inputs, :own) do
+      {:ok, Map.new(taken, fn {field, value} -> {field.key, value} end)}
     end
+  end
+
+  @doc """
+  The inputs that the signature does not have, as they were named.
+
+      iex> {:ok, definition} = DSPexWorker.Signature.Definition.of("text, language -> label")
+      iex> DSPexWorker.Signature.Validator.undeclared_inputs(definition, %{"text" => "Hello", "langauge" => "en"})
+      %{"langauge" => "en"}
+  """
+  @spec undeclared_inputs(Definition.t(), %{String.t() => term}) :: %{String.t() => term}
+  def undeclared_inputs(%Definition{} = definition, inputs) do
+    names = Enum.map(definition.inputs, & &1.name)
+    inputs |> Map.drop(names) |> Map.reject(fn {name, _value} -> Names.normal(name) in names end)
   end
 
   @doc """
@@ -49,8 +61,15 @@ defmodule DSPexWorker.Signature.Validator do
   @spec validate_outputs(Definition.t(), map | keyword) :: {:ok, %{(atom | String.t()) => term}} | {:error, Error.t()}
   def validate_outputs(%Definition{} = definition, outputs) do
     with {:ok, given} <- named(outputs, "outputs", :output_invalid),
-         {:ok, taken} <- check(definition.outputs, given, "/outputs", :output_invalid) do
-      {:ok, Map.new(definition.outputs, &{&1.key, Map.get(taken, &1.name)})}
+         {:ok, taken} <- check(definition.outputs, given, "/outputs", {:output_invalid, :own}) do
+      absent = Map.new(definition.outputs, &{&1.key, nil})
+      {:ok, Map.merge(absent, Map.new(taken, fn {field, value} -> {field.key, value} end))}
+    end
+  end
+
+  defp check_inputs(definition, inputs, keys) do
+    with {:ok, given} <- named(inputs, "inputs", :invalid_inputs) do
+      check(definition.inputs, given, "/inputs", {:invalid_inputs, keys})
     end
   end
 
@@ -73,27 +92,27 @@ defmodule DSPexWorker.Signature.Validator do
     others |> Map.new(fn {name, value} -> {Names.normal(name), value} end) |> Map.merge(Map.new(normal))
   end
 
-  defp check(fields, given, root, code) do
-    results = Enum.map(fields, &{&1, take(Map.fetch(given, &1.name), &1)})
+  defp check(fields, given, root, {code, keys}) do
+    results = Enum.map(fields, &{&1, take(Map.fetch(given, &1.name), &1, keys)})
 
     case Enum.flat_map(results, &found(&1, root)) do
-      [] -> {:ok, for({field, {:ok, value}} <- results, into: %{}, do: {field.name, value})}
+      [] -> {:ok, for({field, {:ok, value}} <- results, do: {field, value})}
       found -> {:error, refusal(found, code)}
     end
   end
 
-  defp take({:ok, nil}, %Field{type: %{nullable: false}} = field), do: take(:error, field)
+  defp take({:ok, nil}, %Field{type: %{nullable: false}} = field, keys), do: take(:error, field, keys)
 
-  defp take({:ok, value}, %Field{} = field) do
+  defp take({:ok, value}, %Field{} = field, keys) do
     case JSON.plain(value) do
-      {:ok, plain} -> Values.check(plain, field.type)
+      {:ok, plain} -> Values.check(plain, field.type, keys)
       {:error, problem} -> {:error, [problem]}
     end
   end
 
-  defp take(:error, %Field{required: true}), do: {:error, [{"", "missing"}]}
-  defp take(:error, %Field{default: {:value, default}}), do: {:ok, default}
-  defp take(:error, %Field{}), do: :absent
+  defp take(:error, %Field{required: true}, _keys), do: {:error, [{"", "missing"}]}
+  defp take(:error, %Field{default: {:value, default}} = field, keys), do: Values.check(default, field.type, keys)
+  defp take(:error, %Field{}, _keys), do: :absent
 
   defp found({field, {:error, faults}}, root) do
     for {at, phrase} <- faults, do: {field.name, at, %{path: root <> Place.step(field.name) <> at, problem: phrase}}
@@ -104,7 +123,7 @@ defmodule DSPexWorker.Signature.Validator do
   defp refusal(found, code) do
     problems = for {_name, _at, problem} <- Enum.take(found, @max_problems), do: problem
 
-    case Enum.find(found, fn {_name, _at, problem} -> problem.problem == "missing" end) do
+    case Enum.find(found, fn {_name, at, problem} -> at == "" and problem.problem == "missing" end) do
       {name, _at, _problem} ->
         Error.new(code, "Missing required field: #{name}", field: name, problems: problems)
 

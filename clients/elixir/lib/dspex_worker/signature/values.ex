@@ -5,6 +5,8 @@ defmodule DSPexWorker.Signature.Values do
   Only an integer becomes a float, and a float without a fraction becomes an integer; a boolean is never a number, text is
   never parsed. A union takes the first member that matches without such a change, else the first with one. A nested object
   always comes out with all its members, an absent one as its default, else nil, and takes no others.
+
+  An empty list is an empty object where only an object may stand, as it is how Elixir writes an empty keyword list.
   """
 
   alias DSPexWorker.Signature.{Formats, Names, Numbers, Patterns, Phrases, Place, Type}
@@ -17,7 +19,8 @@ defmodule DSPexWorker.Signature.Values do
   @doc """
   The value as its type has it, or what is wrong with it.
 
-  The value is one of JSON: nil, booleans, numbers, strings, lists, and maps with string keys.
+  The value is one of JSON: nil, booleans, numbers, strings, lists, and maps with string keys. It comes out with the keys
+  of the wire, or with `:own` ones: members of nested objects that were declared with atoms have these as keys.
 
       iex> alias DSPexWorker.Signature.{Type, Values}
       iex> Values.check(1, Type.plain(:float))
@@ -25,76 +28,78 @@ defmodule DSPexWorker.Signature.Values do
       iex> Values.check("1", Type.plain(:float))
       {:error, [{"", "must be a finite number"}]}
   """
-  @spec check(term, Type.t()) :: {:ok, term} | {:error, [fault, ...]}
-  def check(value, type) do
-    case take(value, type, false) do
+  @spec check(term, Type.t(), :wire | :own) :: {:ok, term} | {:error, [fault, ...]}
+  def check(value, type, keys \\ :wire) do
+    case take(value, type, %{exact?: false, keys: keys}) do
       {taken, []} -> {:ok, taken}
       {_taken, faults} -> {:error, faults}
     end
   end
 
-  # An exact pass, the first over a union, refuses the changes between integer and float too.
-  defp take(nil, type, _exact?), do: if(type.nullable, do: {nil, []}, else: fault(nil, "must not be null"))
-  defp take(value, %Type{choices: [_ | _]} = type, exact?), do: take_choice(value, type, exact?)
-  defp take(value, %Type{kind: kind} = type, exact?), do: take(kind, value, type, exact?)
+  # An exact pass, the first over a union, refuses the changes between integer and float too, and of empty lists.
+  defp take(nil, type, _pass), do: if(type.nullable, do: {nil, []}, else: fault(nil, "must not be null"))
+  defp take(value, %Type{choices: [_ | _]} = type, pass), do: take_choice(value, type, pass)
+  defp take(value, %Type{kind: kind} = type, pass), do: take(kind, value, type, pass)
 
-  defp take(:string, value, type, _exact?) when is_binary(value) do
+  defp take(:string, value, type, _pass) when is_binary(value) do
     if String.valid?(value), do: {value, text_faults(value, type)}, else: fault(value, "must be valid UTF-8")
   end
 
-  defp take(:string, value, _type, _exact?), do: fault(value, "must be a string")
+  defp take(:string, value, _type, _pass), do: fault(value, "must be a string")
 
-  defp take(:integer, value, type, _exact?) when is_integer(value), do: {value, range_faults(value, type)}
+  defp take(:integer, value, type, _pass) when is_integer(value), do: {value, range_faults(value, type)}
 
-  defp take(:integer, value, type, false) when is_float(value) and trunc(value) == value do
-    take(:integer, trunc(value), type, false)
+  defp take(:integer, value, type, %{exact?: false} = pass) when is_float(value) and trunc(value) == value do
+    take(:integer, trunc(value), type, pass)
   end
 
-  defp take(:integer, value, _type, _exact?), do: fault(value, "must be an integer")
+  defp take(:integer, value, _type, _pass), do: fault(value, "must be an integer")
 
-  defp take(:float, value, type, _exact?) when is_float(value), do: {value, range_faults(value, type)}
+  defp take(:float, value, type, _pass) when is_float(value), do: {value, range_faults(value, type)}
 
-  defp take(:float, value, type, false) when is_integer(value) do
+  defp take(:float, value, type, %{exact?: false}) when is_integer(value) do
     case Numbers.to_float(value) do
       {:ok, float} -> {float, range_faults(float, type)}
       :error -> fault(value, "must be a finite number")
     end
   end
 
-  defp take(:float, value, _type, _exact?), do: fault(value, "must be a finite number")
+  defp take(:float, value, _type, _pass), do: fault(value, "must be a finite number")
 
-  defp take(:boolean, value, _type, _exact?) when is_boolean(value), do: {value, []}
-  defp take(:boolean, value, _type, _exact?), do: fault(value, "must be true or false")
+  defp take(:boolean, value, _type, _pass) when is_boolean(value), do: {value, []}
+  defp take(:boolean, value, _type, _pass), do: fault(value, "must be true or false")
 
-  defp take(:any, value, _type, _exact?),
+  defp take(:any, value, _type, _pass),
     do: if(json?(value), do: {value, []}, else: fault(value, "must be a JSON value"))
 
-  defp take(:list, value, type, exact?) when is_list(value) do
+  defp take(:list, value, type, pass) when is_list(value) do
     faults = length_faults(length(value), type, "items") ++ unique_faults(value, type)
-    take_parts(Enum.with_index(value), faults, fn {item, index} -> {index, take(item, type.items, exact?)} end)
+    take_parts(Enum.with_index(value), faults, fn {item, index} -> {index, take(item, type.items, pass)} end)
   end
 
-  defp take(:list, value, _type, _exact?), do: fault(value, "must be a list")
+  defp take(:list, value, _type, _pass), do: fault(value, "must be a list")
 
-  defp take(:dict, value, type, exact?) when is_map(value) and not is_struct(value) do
+  defp take(kind, [], type, %{exact?: false} = pass) when kind in [:dict, :object], do: take(kind, %{}, type, pass)
+
+  defp take(:dict, value, type, pass) when is_map(value) and not is_struct(value) do
     faults = length_faults(map_size(value), type, "entries")
 
     {taken, faults} =
       take_parts(value, faults, fn {name, item} ->
-        {taken, faults} = take(item, type.values, exact?)
+        {taken, faults} = take(item, type.values, pass)
         {name, {{name, taken}, key_faults(name, type.key) ++ faults}}
       end)
 
     {Map.new(taken), faults}
   end
 
-  defp take(:object, value, type, exact?) when is_map(value) and not is_struct(value) do
+  defp take(:object, value, type, pass) when is_map(value) and not is_struct(value) do
     given = by_normal_name(value, MapSet.new(type.properties, & &1.name))
 
     {taken, faults} =
       take_parts(type.properties, [], fn member ->
-        {taken, faults} = take_member(Map.fetch(given, member.name), member, exact?)
-        {member.name, {{member.name, taken}, faults}}
+        {taken, faults} = take_member(Map.fetch(given, member.name), member, pass)
+        {member.name, {{key(member, pass), taken}, faults}}
       end)
 
     unknown = Map.keys(given) -- Enum.map(type.properties, & &1.name)
@@ -103,29 +108,35 @@ defmodule DSPexWorker.Signature.Values do
      Enum.take(faults ++ Enum.map(unknown, &{Place.step(&1), "is no member of this object"}), @max_faults)}
   end
 
-  defp take(kind, value, _type, _exact?) when kind in [:dict, :object], do: fault(value, "must be an object")
+  defp take(kind, value, _type, _pass) when kind in [:dict, :object], do: fault(value, "must be an object")
 
-  defp take(:union, value, type, exact?) do
-    passes = if exact?, do: [true], else: [true, false]
+  defp take(:union, value, type, pass) do
+    passes = if pass.exact?, do: [pass], else: [%{pass | exact?: true}, pass]
 
-    Enum.find_value(passes, fn exact? -> first_taken(value, type.members, exact?) end) ||
-      fault(value, "must be #{Phrases.type(type)}")
+    Enum.find_value(passes, &first_taken(value, type.members, &1)) || fault(value, "must be #{Phrases.type(type)}")
   end
 
-  defp first_taken(value, members, exact?) do
+  defp first_taken(value, members, pass) do
     Enum.find_value(members, fn member ->
-      with {_taken, []} = taken <- take(value, member, exact?), do: taken, else: (_faults -> nil)
+      with {_taken, []} = taken <- take(value, member, pass), do: taken, else: (_faults -> nil)
     end)
   end
 
-  defp take_member({:ok, nil}, %{required: false, type: %{nullable: false}} = member, exact?) do
-    take_member(:error, member, exact?)
+  defp take_member({:ok, nil}, %{required: false, type: %{nullable: false}} = member, pass) do
+    take_member(:error, member, pass)
   end
 
-  defp take_member({:ok, value}, member, exact?), do: take(value, member.type, exact?)
-  defp take_member(:error, %{required: true}, _exact?), do: {nil, [{"", "missing"}]}
-  defp take_member(:error, %{default: {:value, default}}, _exact?), do: {default, []}
-  defp take_member(:error, _member, _exact?), do: {nil, []}
+  defp take_member({:ok, value}, member, pass), do: take(value, member.type, pass)
+  defp take_member(:error, %{required: true}, _pass), do: {nil, [{"", "missing"}]}
+  defp take_member(:error, %{default: {:value, default}} = member, pass), do: kept(default, member.type, pass)
+  defp take_member(:error, _member, _pass), do: {nil, []}
+
+  defp key(member, %{keys: :own}), do: member.key
+  defp key(member, %{keys: :wire}), do: member.name
+
+  # Defaults and choices are valid, and kept with the keys of the wire.
+  defp kept(value, _type, %{keys: :wire}), do: {value, []}
+  defp kept(value, type, pass), do: take(value, %{type | choices: nil, choice_index: %{}}, %{pass | exact?: false})
 
   # A list of a million wrong items must not become a million problems.
   defp take_parts(parts, faults, take) do
@@ -145,10 +156,10 @@ defmodule DSPexWorker.Signature.Values do
   defp below([], _step), do: []
   defp below(faults, step), do: for({pointer, phrase} <- faults, do: {Place.step(step) <> pointer, phrase})
 
-  defp take_choice(value, type, exact?) do
+  defp take_choice(value, type, pass) do
     case find_choice(value, type) do
-      {:ok, choice} when not exact? -> {choice, []}
-      {:ok, choice} when is_float(choice) == is_float(value) -> {choice, []}
+      {:ok, choice} when not pass.exact? -> kept(choice, type, pass)
+      {:ok, choice} when is_float(choice) == is_float(value) -> kept(choice, type, pass)
       _none -> fault(value, "must be one of: #{Phrases.choices(type)}")
     end
   end
@@ -156,7 +167,7 @@ defmodule DSPexWorker.Signature.Values do
   defp find_choice(value, type) do
     with :error <- Map.fetch(type.choice_index, Type.identity(value)), true <- is_list(value) or is_map(value) do
       # A choice has all members of its objects; the value may leave out those that are optional.
-      case take(value, %{type | choices: nil, choice_index: %{}}, false) do
+      case take(value, %{type | choices: nil, choice_index: %{}}, %{exact?: false, keys: :wire}) do
         {completed, []} -> Map.fetch(type.choice_index, Type.identity(completed))
         _faults -> :error
       end
@@ -227,7 +238,7 @@ defmodule DSPexWorker.Signature.Values do
 
   defp key_faults(name, type) when is_binary(name) do
     key = if type.kind == :integer and name =~ ~r/\A-?(0|[1-9][0-9]*)\z/, do: String.to_integer(name), else: name
-    {_taken, faults} = take(key, type, true)
+    {_taken, faults} = take(key, type, %{exact?: true, keys: :wire})
     for {_pointer, phrase} <- faults, do: {"", "key #{phrase}"}
   end
 

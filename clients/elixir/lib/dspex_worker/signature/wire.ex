@@ -145,12 +145,13 @@ defmodule DSPexWorker.Signature.Wire do
   defp key(key) when is_binary(key), do: key
   defp key(key), do: inspect(key)
 
+  # Names stay as they are, for they are the keys of results.
   defp properties(%{} = properties) when not is_struct(properties) do
-    Map.new(properties, fn {name, type} -> {to_string(name), type(type)} end)
+    properties |> Enum.sort_by(fn {name, _type} -> to_string(name) end) |> properties()
   end
 
   defp properties([{_name, _type} | _] = properties) do
-    {:ordered, for({name, type} <- properties, do: {to_string(name), type(type)})}
+    {:ordered, for({name, type} <- properties, do: {name, type(type)})}
   end
 
   defp properties(other), do: other

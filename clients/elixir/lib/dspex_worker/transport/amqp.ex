@@ -11,6 +11,9 @@ defmodule DSPexWorker.Transport.AMQP do
   def available?, do: Code.ensure_loaded?(AMQP.Basic)
 
   @impl DSPexWorker.Transport
+  defdelegate check_url(url), to: Params, as: :check
+
+  @impl DSPexWorker.Transport
   def open(options) do
     with {:ok, _apps} <- Application.ensure_all_started(:amqp),
          {:ok, params} <- Params.parse(options),

@@ -1,7 +1,7 @@
 defmodule DSPexWorker.Transport.Erlang do
   @moduledoc """
-  AMQP with Erlang's `amqp_client`, as RabbitMQ ships it: with `ERL_LIBS` at the plugins folder of a RabbitMQ server, no
-  package needs to be fetched.
+  AMQP with Erlang's `amqp_client`, as RabbitMQ ships it: with `ERL_LIBS` at the plugins folder of a RabbitMQ server, and
+  `:amqp_client` in the `extra_applications` of your `mix.exs`, no package needs to be fetched.
   """
 
   @behaviour DSPexWorker.Transport
@@ -61,6 +61,9 @@ defmodule DSPexWorker.Transport.Erlang do
 
   @impl DSPexWorker.Transport
   def available?, do: Code.ensure_loaded?(:amqp_connection)
+
+  @impl DSPexWorker.Transport
+  defdelegate check_url(url), to: Params, as: :check
 
   @impl DSPexWorker.Transport
   def open(options) do

@@ -13,11 +13,18 @@ defmodule DSPexWorker.Transport.Params do
   @spec parse(DSPexWorker.Transport.options()) :: {:ok, tuple} | {:error, term}
   def parse(options) do
     case options |> Keyword.fetch!(:url) |> String.to_charlist() |> :amqp_uri.parse() do
-      {:ok, params} when elem(params, 0) == :amqp_params_network -> {:ok, complete(params, options)}
+      {:ok, params} when elem(params, 0) == :amqp_params_network -> with_host(params, options)
       {:ok, _direct} -> {:error, :url_without_host}
       # The reason holds the URL, and that a password.
       {:error, {reason, _url}} -> {:error, {:url, reason_without_url(reason)}}
     end
+  end
+
+  @doc "Whether the URL can be read."
+  @spec check(String.t()) :: :ok | {:error, term}
+  def check(url) do
+    # As one without TLS: amqp_uri warns of TLS options that are missing before they are completed.
+    with {:ok, _params} <- parse(url: String.replace(url, ~r/\Aamqps:/i, "amqp:")), do: :ok
   end
 
   @doc "The part of the parameters that the URL does not say, as options of the package `amqp`."
@@ -28,6 +35,11 @@ defmodule DSPexWorker.Transport.Params do
       connection_timeout: elem(params, @connection_timeout - 1),
       ssl_options: elem(params, @ssl_options - 1)
     ]
+  end
+
+  # The end of a password that holds an "@" would be looked up as a host.
+  defp with_host(params, options) do
+    if ?@ in elem(params, @host - 1), do: {:error, {:url, :at_sign_in_host}}, else: {:ok, complete(params, options)}
   end
 
   defp complete(params, options) do

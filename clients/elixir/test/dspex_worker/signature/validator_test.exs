@@ -28,6 +28,19 @@ defmodule DSPexWorker.Signature.ValidatorTest do
                {:ok, %{"x" => %{"list" => [], "nothing" => nil, "truth" => true}}}
     end
 
+    test "an empty keyword list is an empty object, where no list may stand" do
+      for type <- [:map, {:dict, :string, :integer}, {:object, properties: [a: {:string, optional: true}]}] do
+        assert {:ok, %{"x" => %{}}} = input(type, [])
+        assert {:ok, %{"x" => [%{}]}} = input({:list, type}, [[]])
+        assert {:ok, %{"x" => %{}}} = input({:union, [:string, type]}, [])
+        assert {:ok, %{"x" => []}} = input({:union, [type, :list]}, [])
+      end
+
+      assert input(:any, []) == {:ok, %{"x" => []}}
+      assert {:error, %Error{message: "Field x: must be an object"}} = input(:map, [1])
+      assert {:error, %Error{message: "Field x: missing (at /a)"}} = input({:object, properties: [a: :string]}, [])
+    end
+
     test "nil is null, and true and false are no atoms" do
       assert input({:optional, :string}, nil) == {:ok, %{"x" => nil}}
       assert {:error, %Error{message: "Missing required field: x"}} = input(:string, nil)
@@ -59,6 +72,74 @@ defmodule DSPexWorker.Signature.ValidatorTest do
       {:ok, definition} = Definition.of("a -> b")
       name = "no_atom_#{System.unique_integer([:positive])}"
       assert Validator.validate_outputs(definition, %{"b" => name, name => name}) == {:ok, %{"b" => name}}
+      assert_raise ArgumentError, fn -> String.to_existing_atom(name) end
+    end
+  end
+
+  describe "members of nested objects" do
+    @line {:object, properties: [amount: {:float, default: 0}, text: :string]}
+
+    defp output(type, value) do
+      {:ok, definition} = Definition.of(%{inputs: [y: :string], outputs: [x: type]})
+      with {:ok, %{x: taken}} <- Validator.validate_outputs(definition, %{"x" => value}), do: {:ok, taken}
+    end
+
+    test "have the keys that they were declared with, at any depth" do
+      given = %{"text" => "a"}
+      line = %{text: "a", amount: 0.0}
+
+      assert output(@line, given) == {:ok, line}
+      assert output({:optional, @line}, nil) == {:ok, nil}
+      assert output({:list, {:list, @line}}, [[given], []]) == {:ok, [[line], []]}
+      assert output({:dict, :string, @line}, %{"text" => given}) == {:ok, %{"text" => line}}
+      assert output({:union, [:string, {:list, @line}]}, [given]) == {:ok, [line]}
+      assert output({:object, properties: %{lines: {:list, @line}}}, %{"lines" => [given]}) == {:ok, %{lines: [line]}}
+      assert output({:object, properties: %{"line" => @line}}, %{"line" => given}) == {:ok, %{"line" => line}}
+      assert output(:map, %{"text" => %{"text" => "a"}}) == {:ok, %{"text" => %{"text" => "a"}}}
+    end
+
+    test "have those of the object that was taken, in a union" do
+      types = [{:object, properties: [n: :integer]}, %{"type" => "object", "properties" => %{"n" => "float"}}]
+
+      assert output({:union, types}, %{"n" => 1}) == {:ok, %{n: 1}}
+      assert output({:union, types}, %{"n" => 1.0}) == {:ok, %{"n" => 1.0}}
+    end
+
+    test "have them in defaults and choices too" do
+      choices = [%{"text" => "a", "amount" => 1}, %{"text" => "b"}]
+
+      assert output({@line, default: %{text: "z"}}, nil) == {:ok, %{text: "z", amount: 0.0}}
+      assert output({@line, one_of: choices}, %{"text" => "b"}) == {:ok, %{text: "b", amount: 0.0}}
+
+      assert output({:object, properties: [one: {@line, default: [text: "z"]}]}, %{}) ==
+               {:ok, %{one: %{text: "z", amount: 0.0}}}
+    end
+
+    test "are no other type by their keys, and are sent by their names" do
+      texts = %{
+        "type" => "object",
+        "properties" => %{"amount" => %{"type" => "float", "default" => 0}, "text" => "string"}
+      }
+
+      {:ok, atoms} = Definition.of(%{inputs: [x: @line], outputs: [y: {:union, [@line, texts]}]})
+      wire = Definition.to_wire(atoms)
+      assert %{"properties" => %{"amount" => _, "text" => _}} = hd(wire["inputs"])["type"]
+      assert hd(wire["outputs"])["type"] == hd(wire["inputs"])["type"]
+      assert Validator.validate_inputs(atoms, x: %{text: "a"}) == {:ok, %{"x" => %{"text" => "a", "amount" => 0.0}}}
+      assert Validator.validate_own_inputs(atoms, x: %{text: "a"}) == {:ok, %{x: %{text: "a", amount: 0.0}}}
+    end
+
+    test "that are missing are named with their place, not as a missing field" do
+      assert {:error, %Error{message: "Field x: missing (at /1/text)", field: "x"}} =
+               input({:list, @line}, [[text: "a"], [amount: 1]])
+    end
+
+    test "make no atom from a value" do
+      name = "no_member_#{System.unique_integer([:positive])}"
+
+      assert {:error, %Error{problems: [%{problem: "is no member of this object"}]}} =
+               output(@line, %{"text" => "a", name => 1})
+
       assert_raise ArgumentError, fn -> String.to_existing_atom(name) end
     end
   end

@@ -35,14 +35,24 @@ defmodule DSPexWorker.Transport.ParamsTest do
     assert extra("amqps://h?verify=verify_none")[:ssl_options][:verify] == :verify_none
   end
 
+  test "a URL that can be read passes the check, with TLS too" do
+    for url <- ["amqp://h", "amqp://u:with%40sign@h:5672/shop?heartbeat=5", "amqps://h?verify=verify_peer"] do
+      assert Params.check(url) == :ok
+    end
+  end
+
   test "an error never holds the URL, whose password is nobody's business" do
     for url <- [
           "http://u:secret@h",
           "amqp://u:secret@h:99999",
           "amqp://u:secret@h/%zz",
-          "amqp://u:secret@h?heartbeat=x"
+          "amqp://u:secret@h?heartbeat=x",
+          "amqp://u:with@secret@h",
+          "amqp://u:with#secret@h",
+          "secret"
         ] do
       assert {:error, reason} = Params.parse(url: url)
+      assert Params.check(url) == {:error, reason}
       refute inspect(reason) =~ "secret"
     end
   end
