@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -73,5 +75,7 @@ async def connection(amqp_url: str) -> AsyncIterator[AbstractConnection]:
 @pytest.fixture(autouse=True)
 def own_logging() -> Iterator[None]:
     """Undo what a test's command line configured: it logs to a stream that is closed by now."""
+    hooks = sys.excepthook, threading.excepthook, sys.unraisablehook
     yield
     structlog.reset_defaults()
+    sys.excepthook, threading.excepthook, sys.unraisablehook = hooks

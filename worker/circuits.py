@@ -148,7 +148,8 @@ class Circuit:
         # Not the error itself: it would hold on to the frames of its job.
         self.error = type(error)(error.reason)
         self._opened = time.monotonic()
-        log.error("circuit.opened", lm=self.alias, code=error.code, reason=error.reason)
+        # Not its words: they are the provider's, and may quote the prompt.
+        log.error("circuit.opened", lm=self.alias, code=error.code, status=error.status)
         self._on_change(self)
 
 

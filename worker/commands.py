@@ -15,7 +15,13 @@ from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprin
 from worker.bridge import Bridge
 from worker.callers import IsGone, check_caller, nobody_knows
 from worker.controls import Controls, is_operator
-from worker.errors import InvalidRequestError, ProgramNotFoundError, RunError
+from worker.errors import (
+    InvalidRequestError,
+    InvalidSignatureError,
+    OutputInvalidError,
+    ProgramNotFoundError,
+    RunError,
+)
 from worker.execution import Limits, Result, Runner
 from worker.inbox import Inbox, Run
 from worker.message import CreateArgs, ExecuteArgs, Job, named_program, read_args
@@ -103,7 +109,8 @@ class Commands:
             # What is stored counts: the same definition may have been decided otherwise before.
             stored_blueprint = blueprints.in_force(Blueprint.from_text(record.definition), flags=standing.flags)
             created = self._created(record, stored_blueprint, warnings=known)
-            return self._inbox.success(job, created | (self._gemini(blueprint.lm) if is_gemini else {}))
+            result = created | (self._gemini(blueprint.lm) if is_gemini else {})
+            return self._inbox.success(job, result, refusal=_too_large_to_create)
 
         record, stored = await steadily(
             lambda: self._store.create_program(new, ticket=standing.ticket, token=standing.token, answer=answer)
@@ -114,16 +121,13 @@ class Commands:
 
     async def execute_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Run a program, or a definition that the job brings along, on inputs."""
-        result, _ = await self._execute(job, standing)
-        return await self._inbox.keep(job, standing, result)
+        return await self._execute(job, standing, is_gemini=False)
 
     async def execute_gemini_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Run a program as DSPex's bridge did for Gemini; the provider's own response is not passed on."""
-        result, lm = await self._execute(job, standing)
-        return await self._inbox.keep(job, standing, result | self._gemini(lm))
+        return await self._execute(job, standing, is_gemini=True)
 
-    async def _execute(self, job: Job, standing: Standing) -> tuple[dict[str, Any], str]:
-        """Run a program; return the result and the alias that it ran on."""
+    async def _execute(self, job: Job, standing: Standing, *, is_gemini: bool) -> StoredOutcome:
         args, warnings = read_args(ExecuteArgs, job.args)
         self._check_payable(job, args)
         record, program = await self._find(args, standing)
@@ -133,16 +137,19 @@ class Commands:
         inputs, input_warnings = program.read_inputs(args.inputs)
         limits, limit_warnings = self._limits(args, program, standing)
         await check_caller(job, choice=self._settings.when_caller_gone, is_gone=self._is_gone)
+        known = [*standing.warnings, *warnings, *program.blueprint.warnings, *input_warnings, *limit_warnings]
         with self._inbox.stoppable(standing):
             await self._runner.admit(limits, meter=standing.meter)
             with self._counting_failures(program):
                 run = await self._runner.run(program, inputs, limits=limits, meter=standing.meter)
+                result = _executed(record, program, run=run, standing=standing, warnings=known)
+                result |= self._gemini(limits.lm) if is_gemini else {}
+                success = self._inbox.success(job, result, refusal=_too_large_to_send)
         kind: Kind = program.blueprint.kind if run.fallback_reason is None else "fallback"
         self._count(kind, result="ok", seconds=run.seconds)
         if record is not None:
             self._runs[job.tenant, record.program_id] += 1
-        known = [*standing.warnings, *warnings, *program.blueprint.warnings, *input_warnings, *limit_warnings]
-        return _executed(record, program, run=run, standing=standing, warnings=known), limits.lm
+        return await self._inbox.keep(standing, success)
 
     async def delete_program(self, job: Job, standing: Standing) -> StoredOutcome:
         """Delete a program; results of its jobs stay."""
@@ -250,6 +257,14 @@ class Commands:
             "fallback_reason": blueprint.reason,
             "warnings": [*warnings, *blueprint.warnings],
         }
+
+
+def _too_large_to_create(problem: str) -> InvalidSignatureError:
+    return InvalidSignatureError(f"{problem}; it repeats the definition three times: shorten that, or its metadata")
+
+
+def _too_large_to_send(problem: str) -> OutputInvalidError:
+    return OutputInvalidError(f"{problem}; ask for less in one job")
 
 
 def _executed(

@@ -123,7 +123,7 @@ class BodyTooLargeError(RefusedError):
 
 
 class InvalidRequestError(RefusedError):
-    """The body is JSON, but not a request; or its properties contradict it."""
+    """The body is JSON, but not a request; or its properties contradict it; or its answer would be too large."""
 
     code = "invalid_request"
 
@@ -174,7 +174,7 @@ class DefinitionError(RefusedError):
 
 
 class InvalidSignatureError(DefinitionError):
-    """The definition has the wrong shape, no fields, too many fields, or cannot be parsed."""
+    """The definition has the wrong shape, no fields, too many fields, is too large to be answered, or cannot be parsed."""
 
     code = "invalid_signature"
 
@@ -266,10 +266,12 @@ class TransientLMError(RunError):
 
     Attributes:
         is_circuit_open: Whether the LM was taken for down when the job failed: then attempts do not end it.
+        status: The HTTP status of the provider's answer, for the log; None where there was none.
     """
 
     recoverable = True
     is_circuit_open: bool = False
+    status: int | None = None
 
 
 class LMRateLimitedError(TransientLMError):
@@ -319,7 +321,7 @@ class LMNotConfiguredError(RunError):
 
 
 class OutputInvalidError(RunError):
-    """The LM's answer does not match what was declared.
+    """The LM's answer does not match what was declared, or is too large for a reply.
 
     Attributes:
         answer: The answer as the LM gave it, to be shown to it again; never sent to the caller.

@@ -25,7 +25,7 @@ LM trouble that may pass                             lm_rate_limited lm_timeout 
 the same, attempts, age or deadline used up          the same codes                         error    DeadLetter
 LM trouble that stays                                lm_invalid_request lm_not_configured   error    DeadLetter
                                                      context_window_exceeded
-outputs stay invalid                                 output_invalid                         error    DeadLetter
+outputs stay invalid, or fit into no reply           output_invalid                         error    DeadLetter
 over its time, calls or cost                         timeout budget_exceeded                error    DeadLetter
 killed its worker three times                        worker_lost                            error    DeadLetter
 a bug                                                internal                               error    DeadLetter
@@ -55,6 +55,7 @@ from worker.errors import (
     ExpiredError,
     InvalidRequestError,
     NotPermittedError,
+    OutputInvalidError,
     RefusedError,
     ReplyToNotAllowedError,
     RunError,
@@ -63,6 +64,7 @@ from worker.errors import (
 )
 from worker.inbox import Inbox, report_bug
 from worker.message import (
+    HEADER_ATTEMPTS,
     Ack,
     AckIfReplied,
     DeadLetter,
@@ -83,8 +85,9 @@ from worker.message import (
     make_reply,
     parse,
     request_id,
+    too_large,
 )
-from worker.questions import Question, Questions
+from worker.questions import Question, Questions, mend_of_size
 from worker.settings import Settings
 from worker.store import StoreUnavailableError, briefly
 from worker.telemetry import JOBS
@@ -181,7 +184,7 @@ class Handler:
         question = self._questions.answers.get(job.command)
         try:
             if question is None:
-                return await self._inbox.once(job, self._commands.once[job.command])
+                return _sendable(job, await self._inbox.once(job, self._commands.once[job.command]))
             return await self._ask(job, question)
         except StoreUnavailableError as error:
             log.warning("job.given_back", reason=str(error))
@@ -191,6 +194,9 @@ class Handler:
         check_deadline(job, now_ms=self._clock_ms())
         answer = await briefly(lambda: question(job), hold_seconds=self._settings.store_hold_seconds)
         body = encode_success(job.id, answer, now_ms=self._clock_ms())
+        problem = too_large(body)
+        if problem is not None:
+            raise InvalidRequestError(f"{job.command} cannot be answered: {problem}; {mend_of_size(job.command)}")
         return Outcome(self._reply(job.delivery, body, key=job.key), Ack())
 
     def _refuse(self, delivery: Delivery, error: WorkerError, *, document: object, key: str | None) -> Outcome:
@@ -218,6 +224,22 @@ class Handler:
         if outcome.code != "ok" and outcome.code not in _UNDECIDED:
             self._tally.errors += 1
         JOBS.labels(command, outcome.code).inc()
+
+
+def _sendable(job: Job, outcome: Outcome) -> Outcome:
+    """Return an outcome whose reply can be sent: a row that an older worker stored may hold one that cannot.
+
+    Raises:
+        OutputInvalidError, InvalidRequestError: It cannot, of a run or of another command; the row stays as it is.
+    """
+    problem = too_large(outcome.reply.body) if outcome.reply is not None else None
+    if outcome.reply is None or problem is None:
+        return outcome
+    is_run = job.command in ("execute_program", "execute_gemini_program")
+    kind: type[OutputInvalidError | InvalidRequestError] = OutputInvalidError if is_run else InvalidRequestError
+    error = kind(f"the stored result cannot be sent: {problem}; send the job under another message_id and ask for less")
+    error.attempts = outcome.reply.headers[HEADER_ATTEMPTS]
+    raise error
 
 
 def _settlement(delivery: Delivery, error: WorkerError) -> Settlement:

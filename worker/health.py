@@ -18,6 +18,9 @@ Readiness = Callable[[], Awaitable[list[str]]]
 # Returns why the worker should be started again, or None.
 Liveness = Callable[[], str | None]
 
+# What an answer that is under way gets at the end.
+_STOP_SECONDS = 1.0
+
 
 class HealthServer:
     """Serves health and metrics.
@@ -38,7 +41,7 @@ class HealthServer:
                 web.get("/metrics", self._metrics),
             ]
         )
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_STOP_SECONDS)
 
     async def start(self, *, host: str, port: int) -> None:
         """Listen.

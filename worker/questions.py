@@ -14,7 +14,7 @@ from worker.blueprints import KINDS, Blueprint
 from worker.commands import Commands
 from worker.errors import ProgramNotFoundError, RefusedError
 from worker.lm import LMs
-from worker.message import Job, named_job, named_program, parse, read_number
+from worker.message import MAX_REPLY_BYTES, Job, dump, encode_success, named_job, named_program, parse, read_number
 from worker.programs import Programs
 from worker.signatures import LEGACY, write_schema
 from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome
@@ -25,6 +25,14 @@ _ANY_QUESTION = {"type": "object", "minProperties": 1}
 
 # Figures of a worker that tell a tenant nothing of the others.
 _OF_TENANTS = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id")
+
+# A page's time stamp may be written longer than that of the frame that it was measured by.
+_SPARE_BYTES = 100
+_MENDS_OF_SIZE = {
+    "get_result": "send that job again under another message_id and ask for less",
+    "get_program_info": "create the program anew with a smaller definition",
+    "describe": "create the program anew with a smaller definition",
+}
 
 log = structlog.get_logger()
 
@@ -74,15 +82,19 @@ class Questions:
         }
 
     async def list_programs(self, job: Job) -> dict[str, Any]:
-        """List a page of programs, the oldest first; ``total_count`` counts them all."""
+        """List a page of programs, the oldest first; ``total_count`` counts them all.
+
+        The page ends where the reply is full, and has one program at least, so that whoever pages gets to the end.
+        """
         limit = read_number(job, "limit", least=1, default=MAX_LISTED_PROGRAMS)
         offset = read_number(job, "offset", least=0, default=0)
         await self._commands.flush_runs()
         records = await self._store.list_programs(
-            tenant=job.tenant, limit=min(limit, MAX_LISTED_PROGRAMS), offset=offset
+            tenant=job.tenant, limit=min(limit, MAX_LISTED_PROGRAMS), offset=offset, most_characters=MAX_REPLY_BYTES
         )
         total = await self._store.count_programs(tenant=job.tenant)
-        return {"programs": [_summary(record) for record in records], "total_count": total}
+        frame = encode_success(job.id, {"programs": [], "total_count": total}, now_ms=0)
+        return {"programs": _page(records, room=MAX_REPLY_BYTES - len(frame) - _SPARE_BYTES), "total_count": total}
 
     async def get_program_info(self, job: Job) -> dict[str, Any]:
         """Describe one program."""
@@ -174,6 +186,11 @@ class Questions:
         return any(model.startswith(("gemini/", "vertex_ai/")) for model in self._lms.models.values())
 
 
+def mend_of_size(command: str) -> str:
+    """Return what to do where the answer to a question is too large to be sent."""
+    return _MENDS_OF_SIZE.get(command, "shorten the request's id and what it names")
+
+
 def _by_type(counts: Mapping[str, int]) -> dict[str, Any]:
     """Return how many there are of each type, and the dynamic ones' share, null where there are none."""
     numbers: dict[str, int] = {kind: counts.get(kind, 0) for kind in KINDS}
@@ -190,6 +207,22 @@ def _summary(record: ProgramRecord) -> dict[str, Any]:
         "last_executed": None if last is None else last / 1_000,
         "signature": _definition(record),
     }
+
+
+def _page(records: list[ProgramRecord], *, room: int) -> list[dict[str, Any]]:
+    """Return the first programs, as many as fit; one that fits into no reply is listed without its signature."""
+    page: list[dict[str, Any]] = []
+    for record in records:
+        summary = _summary(record)
+        size = len(dump(summary)) + 1
+        if size > room and not page:
+            log.warning("program.too_large_to_list", program_id=record.program_id, size=size)
+            return [summary | {"signature": None}]
+        room -= size
+        if room < 0:
+            break
+        page.append(summary)
+    return page
 
 
 def _kept_reply(stored: StoredOutcome) -> Any:

@@ -21,7 +21,7 @@ import structlog
 
 from worker.amqp.alone import unless
 from worker.amqp.callers import Callers
-from worker.amqp.connection import mask_url
+from worker.amqp.connection import is_worth_a_line, mask_url
 from worker.amqp.consumer import Consumer
 from worker.amqp.hearing import Hearing
 from worker.amqp.publisher import Publisher
@@ -36,13 +36,15 @@ from worker.message import Lane
 from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings
-from worker.store import Store, StoreUnavailableError
+from worker.store import Store, StoreMisfitError, StoreUnavailableError
+from worker.store.availability import pauses
 from worker.telemetry import log_bug
 
 if TYPE_CHECKING:  # aiohttp stays out of a worker without an HTTP port
     from worker.health import Liveness, Readiness
 
 _FLUSH_SECONDS = 1.0
+_LAST_FLUSH_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _READY_SECONDS = 5.0
@@ -63,7 +65,7 @@ async def serve(settings: Settings) -> int:
 
     Raises:
         TopologyError: The broker's queues differ from ours.
-        StoreUnavailableError: The store cannot be opened.
+        StoreMisfitError: The store cannot be used, and waiting does not help.
     """
     worker_id = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
     structlog.contextvars.bind_contextvars(worker=worker_id)
@@ -85,7 +87,7 @@ async def serve(settings: Settings) -> int:
 async def _started(
     stack: contextlib.AsyncExitStack, settings: Settings, *, worker_id: str, stop: asyncio.Event
 ) -> Consumer | None:
-    """Start the worker, however long its broker is away, unless a signal comes first: then nothing is in hand yet."""
+    """Start the worker, however long its broker or its store is away, unless a signal comes first: then nothing is in hand yet."""
     starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -107,19 +109,19 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
     """
     _tell_start(settings)
     async with contextlib.AsyncExitStack() as stack:
+        # Before the store and the broker, which may be away for long: that is no reason to take the worker for dead.
+        condition = _Condition()
+        await stack.enter_async_context(_http(settings, condition.missing, condition.fault))
         store = await _open_store(settings, worker_id=worker_id)
         stack.push_async_callback(store.close)
         topology = Topology.of(namespace=settings.namespace, delays_ms=settings.delays_ms)
         publisher = Publisher(settings, topology, worker_id=worker_id)
         left = _left_hand(settings, store, callers=publisher.callers, worker_id=worker_id)
         stack.push_async_callback(left.lms.aclose)
-        stack.push_async_callback(_last_flush, left.commands)
+        stack.push_async_callback(_last_flush, store, left.commands)
         consumer = Consumer(settings, topology, handle=left.handler.handle, publisher=publisher, worker_id=worker_id)
         hearing = Hearing(lambda: consumer.is_deaf, clock=time.monotonic)
-
-        # Before the broker, which may be away for long: that is no reason to take the worker for dead.
-        readiness = _Readiness(store, consumer, publisher)
-        await stack.enter_async_context(_http(settings, readiness.missing, hearing.fault))
+        condition.parts = _Parts(store, consumer, publisher, hearing)
         stack.push_async_callback(publisher.close)
         await publisher.start()
         await consumer.start()
@@ -152,6 +154,37 @@ def _tell_start(settings: Settings) -> None:
 
 
 async def _open_store(settings: Settings, *, worker_id: str) -> Store:
+    """Open the store, however long it is away; as with the broker, a password may be corrected there too.
+
+    Raises:
+        StoreMisfitError: Waiting does not help.
+    """
+    for attempt, pause in enumerate(pauses(), start=1):
+        try:
+            store = await _open_store_once(settings, worker_id=worker_id)
+        except StoreMisfitError:
+            raise
+        except StoreUnavailableError as error:
+            _report_store(settings, attempt=attempt, error=error)
+        else:
+            if attempt > 1:
+                log.info("the store is back", store=mask_url(settings.resolved_store_url), attempts=attempt)
+            return store
+        await asyncio.sleep(pause)
+    raise AssertionError("an endless retry has ended")
+
+
+def _report_store(settings: Settings, *, attempt: int, error: StoreUnavailableError) -> None:
+    if is_worth_a_line(attempt):
+        log.warning(
+            "cannot reach the store, trying again",
+            store=mask_url(settings.resolved_store_url),
+            attempt=attempt,
+            reason=str(error),
+        )
+
+
+async def _open_store_once(settings: Settings, *, worker_id: str) -> Store:
     return await Store.open(
         settings.resolved_store_url,
         namespace=settings.namespace,
@@ -181,19 +214,38 @@ def _left_hand(settings: Settings, store: Store, *, callers: Callers, worker_id:
 
 
 @dataclass(frozen=True, slots=True)
-class _Readiness:
+class _Parts:
     store: Store
     consumer: Consumer
     publisher: Publisher
+    hearing: Hearing
+
+
+@dataclass(slots=True)
+class _Condition:
+    """How the worker is.
+
+    Attributes:
+        parts: Whom to ask; None until the store is open.
+    """
+
+    parts: _Parts | None = None
+
+    def fault(self) -> str | None:
+        """Return why the worker should be started again, or None."""
+        return self.parts.hearing.fault() if self.parts else None
 
     async def missing(self) -> list[str]:
         """Return what keeps the worker from taking and answering jobs, one phrase each."""
-        faults = self.consumer.faults
-        if not self.publisher.is_ready:
-            faults.append("not publishing" + (": an alarm of the broker" if self.publisher.is_blocked else ""))
+        if self.parts is None:
+            return ["store: not reached yet"]
+        faults = self.parts.consumer.faults
+        publisher = self.parts.publisher
+        if not publisher.is_ready:
+            faults.append("not publishing" + (": an alarm of the broker" if publisher.is_blocked else ""))
         try:
             async with asyncio.timeout(_READY_SECONDS):
-                await self.store.ping()
+                await self.parts.store.ping()
         except (StoreUnavailableError, TimeoutError) as error:
             faults.append(f"store: {str(error) or 'no answer'}")
         return faults
@@ -262,9 +314,12 @@ async def _chores(*chores: _Chore) -> AsyncIterator[None]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _last_flush(commands: Commands) -> None:
-    with contextlib.suppress(StoreUnavailableError):
-        await commands.flush_runs()
+async def _last_flush(store: Store, commands: Commands) -> None:
+    if not store.is_answering:
+        return
+    with contextlib.suppress(StoreUnavailableError, TimeoutError):
+        async with asyncio.timeout(_LAST_FLUSH_SECONDS):
+            await commands.flush_runs()
 
 
 def _stop_on_signals() -> asyncio.Event:

@@ -136,11 +136,14 @@ async def test_what_would_fail_again_is_found_before_anything_moves(
     await bury(connection, topology, "good")
     await bury(connection, topology, "bad", inputs={})
     dry = await run(environment, "replay", "execute", "--dry-run")
+    dry_patched = await run(environment, "replay", "execute", "--dry-run", "--patch", '{"inputs": {"text": 5}}')
+    dry_forced = await run(environment, "replay", "execute", "--dry-run", "--force")
     stopped = await run(environment, "replay", "execute")
     skipped = await run(environment, "replay", "execute", "--skip-invalid")
     patched = await run(environment, "replay", "execute", "--patch", '{"inputs": {"text": "b"}}')
 
-    assert (dry[0], stopped[0], skipped[0], patched[0]) == (0, 1, 0, 0)
+    assert (dry[0], stopped[0], skipped[0], patched[0]) == (1, 1, 0, 0)
+    assert (dry_patched[0], dry_forced[0]) == (1, 0)
     assert "bad: invalid_inputs: Missing required field: text" in stopped[2]
     assert "0 of 2 replayed" in stopped[1]
     assert "1 of 2 replayed" in skipped[1]

@@ -58,7 +58,7 @@ class Ledger:
     async def kill(self, stage: Stage, life: Life) -> bool:
         """Kill a worker with -9 and write down what it held, unless it holds a job that crashed twice before.
 
-        A third crash makes a job ``worker_lost``, which is another promise. It is frozen for the look, so that it
+        A third crash makes a job ``worker_lost``, which is another promise: docs/RELIABILITY.md says so beside the figures. It is frozen for the look, so that it
         claims nothing between look and kill.
 
         Returns:

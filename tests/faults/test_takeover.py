@@ -20,7 +20,8 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow, pytes
 
 # The broker takes a worker for dead after two silent seconds, the others do after two without a beat of its thread.
 _SETTINGS = {"delays_seconds": "0.3,1", "lease_seconds": "2", "lm_timeout_seconds": "20", "job_timeout_seconds": "25"}
-_STANDSTILL_SECONDS = 5
+# Three leases, as 30 s are of the default one.
+_STANDSTILL_SECONDS = 6
 
 
 def body_of(number: int) -> dict[str, Any]:

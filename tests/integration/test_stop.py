@@ -1,15 +1,22 @@
-"""A signal drains whenever a lane is consumed, whatever state the others are in."""
+"""A signal drains whenever a lane is consumed, and ends in time, whatever hangs."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from aio_pika.abc import AbstractConnection
+from sqlalchemy import make_url
 
+from tests.faults.proxy import Proxy
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub
+from tests.support.processes import WorkerProcess, clean_environment
 from worker import server
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.lane import LaneConsumer
@@ -48,6 +55,74 @@ async def test_a_stop_while_a_lane_is_not_up_yet_lets_running_jobs_end(
     assert (lm_stub.calls, await caller.depth("execute")) == (1, 0)
 
     assert code == 0
+
+
+# What docker-compose.yml leaves beyond the drain is 15 seconds; a busy machine needs some for itself.
+_MOST_SECONDS = 12.0
+
+
+async def stop_timed(worker: WorkerProcess) -> tuple[int, float]:
+    """End a worker, and return its exit code and how long that took."""
+    began = time.monotonic()
+    code = await worker.stop()
+    return code, time.monotonic() - began
+
+
+async def test_an_idle_worker_stops_in_time_while_postgresql_hangs(
+    environment: dict[str, str], postgres_url: str
+) -> None:
+    """Ten seconds for each pooled connection in turn outlast the grace of any supervisor."""
+    async with Proxy(make_url(postgres_url).port or 0) as proxy:
+        worker = WorkerProcess(clean_environment() | environment | {"DSPEX_STORE_URL": proxy.url(postgres_url)})
+        await worker.start()
+        proxy.swallow()
+
+        code, seconds = await stop_timed(worker)
+        proxy.flow()
+
+    assert code == 0
+    assert seconds < _MOST_SECONDS
+
+
+async def test_an_idle_worker_stops_in_time_while_the_broker_hangs(environment: dict[str, str]) -> None:
+    """Neither the end of the consumers nor that of the connections is waited for."""
+    url = environment["DSPEX_AMQP_URL"]
+    async with Proxy(make_url(url).port or 0) as proxy:
+        worker = WorkerProcess(clean_environment() | environment | {"DSPEX_AMQP_URL": proxy.url(url)})
+        await worker.start()
+        proxy.swallow()
+
+        code, seconds = await stop_timed(worker)
+        proxy.flow()
+
+    assert code == 0
+    assert seconds < _MOST_SECONDS
+
+
+async def test_a_worker_stops_in_time_with_a_result_that_cannot_be_stored(
+    environment: dict[str, str], caller: Caller, lm_stub: LMStub, tmp_path: Path
+) -> None:
+    """The file is locked: after drain and grace the job goes back to the broker, and the next worker answers it."""
+    settings = {"DSPEX_DRAIN_SECONDS": "6"}
+    worker = WorkerProcess(clean_environment() | environment | settings)
+    await worker.start()
+    lm_stub.behaviour = lm_stub.hang
+    body = {"args": {"signature": "text -> answer", "fallback": "never", "inputs": {"text": "one"}}}
+    job = await caller.publish("execute", body, message_id="m1")
+    await lm_stub.reach(1)
+    with closing(sqlite3.connect(tmp_path / "store.db", isolation_level=None)) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        lm_stub.released.set()
+        code, seconds = await stop_timed(worker)
+        holder.execute("ROLLBACK")
+    lm_stub.behaviour = lm_stub.answer
+    await worker.start()
+    reply = json.loads((await caller.reply(job)).body)
+    await worker.stop()
+
+    assert reply["result"]["outputs"] == {"answer": "42"}
+    assert code == 1
+    assert seconds < 6 + _MOST_SECONDS
 
 
 async def declared(caller: Caller) -> bool:

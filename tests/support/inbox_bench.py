@@ -34,7 +34,9 @@ class Bench:
 
         async def run(job: Job, standing: Standing) -> StoredOutcome:
             self.begin(standing, calls=calls)
-            return await self.inbox.keep(job, standing, {"run": self.runs, "attempts": standing.attempts_now})
+            return await self.inbox.keep(
+                standing, self.inbox.success(job, {"run": self.runs, "attempts": standing.attempts_now})
+            )
 
         return run
 

@@ -114,7 +114,7 @@ async def test_the_first_success_wins(bench: Bench) -> None:
         winner = bench.inbox.success(one, {"by": "the other"})
         assert standing.ticket is not None
         await bench.store.finish(standing.ticket, token="another", outcome=winner, spent=Spent(), ttl_ms=DAY_MS)
-        return await bench.inbox.keep(one, standing, {"by": "me"})
+        return await bench.inbox.keep(standing, bench.inbox.success(one, {"by": "me"}))
 
     outcome = await bench.inbox.once(job(), overtaken)
 
@@ -656,7 +656,7 @@ async def test_a_success_that_is_being_stored_wins_over_a_cancel(bench: Bench) -
             pass
         await mark(bench)
         await bench.inbox.stop_cancelled()
-        return await bench.inbox.keep(one, standing, {"by": "me"})
+        return await bench.inbox.keep(standing, bench.inbox.success(one, {"by": "me"}))
 
     outcome = await bench.inbox.once(job(), run)
 
@@ -694,7 +694,7 @@ async def test_a_job_without_a_row_runs_as_it_always_did(bench: Bench) -> None:
 
     async def run(one: Job, standing: Standing) -> StoredOutcome:
         with bench.inbox.stoppable(standing):
-            return await bench.inbox.keep(one, standing, {})
+            return await bench.inbox.keep(standing, bench.inbox.success(one, {}))
 
     assert (await bench.inbox.once(job(None, correlation_id=None), run)).code == "ok"
 

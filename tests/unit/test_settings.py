@@ -397,6 +397,46 @@ def test_a_store_that_the_driver_understands_is_taken(url: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "sentence"),
+    [
+        ("channel_binding=require", "`channel_binding` is not supported"),
+        ("sslpassword=sk-secret", "`sslpassword` is not supported"),
+        ("sk-secret", "one of its options is not supported: leave it out; supported are sslmode, "),
+        ("sslmode=sk-secret", "`sslmode` must be one of disable, allow, "),
+        ("sslrootcert=/ca.pem", "`sslrootcert` needs `sslmode=verify-full`"),
+        ("sslmode=prefer&sslcert=/c.pem&sslkey=/c.key", "`sslcert` needs `sslmode=verify-full`"),
+        ("sslmode=require&sslcert=/c.pem", "`sslcert` and `sslkey` go together"),
+        ("sslmode=require&sslrootcert=system", "`sslrootcert=system` needs `sslmode=verify-full`"),
+        ("sslmode=verify-full&sslrootcert=/nowhere/sk-secret", "`sslrootcert` names no file that this user may read"),
+        ("pgbouncer=sk-secret", "`pgbouncer` must be true or false"),
+        ("connect_timeout=soon", "`connect_timeout` must be a number of seconds"),
+    ],
+)
+def test_an_option_of_the_store_that_would_not_be_heeded_is_refused(query: str, sentence: str) -> None:
+    """It is named, if it is a known one; a value never is, nor what may be part of a password."""
+    with pytest.raises(SettingsError, match=f"^DSPEX_STORE_URL: {sentence}") as refused:
+        make_settings(store_url=f"postgresql://u:p@h/d?{query}")
+
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        f"sslmode=verify-full&sslrootcert={__file__}&sslcert={__file__}&sslkey={__file__}&sslcrl={__file__}",
+        "pgbouncer=true",
+        "sslrootcert=system",
+        "ssl=require",
+        "connect_timeout=5&application_name=x&options=-csearch_path%3Dfoo&target_session_attrs=read-write",
+        "host=a:5432&host=b:5432",
+    ],
+)
+def test_options_of_libpq_are_taken(query: str) -> None:
+    """URLs are copied from other programs' settings."""
+    assert make_settings(store_url=f"postgresql://u:p@h/d?{query}").store_url is not None
+
+
+@pytest.mark.parametrize(
     "reply_to",
     ["amq.rabbitmq.reply-to.g1h2AA==.x", "amq.gen-JzTY20BRgKO-HjmUJj0wLg", "amq_0f1e", "team-a.reply.alice.1"],
 )

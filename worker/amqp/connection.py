@@ -34,6 +34,8 @@ from worker.amqp.tls import tls_trouble
 HEARTBEAT_SECONDS = 10
 CONNECT_SECONDS = 15.0
 RPC_SECONDS = 10.0
+# A broker that hangs never says goodbye.
+CLOSE_SECONDS = 1.0
 # aiormq looks each half heartbeat how long the broker has been silent, so this finds a black hole within two.
 _SILENT_HEARTBEATS = 1.5
 _LOGGED_EVERY = 16
@@ -280,9 +282,10 @@ class Link:
             return self._connection
 
     async def close(self) -> None:
-        """Close the connection; the broker takes back what is not settled on it."""
-        async with self._lock:
-            await self._discard()
+        """Close the connection, within a second; the broker takes back what is not settled on it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS), self._lock:
+                await self._discard()
 
     async def _connect(self) -> AbstractConnection:
         retrying = AsyncRetrying(

@@ -72,6 +72,7 @@ class Consumer:
         self._jobs: set[asyncio.Task[None]] = set()
         self._in_hand: dict[int, Incoming] = {}
         self._stopping = asyncio.Event()
+        self._is_closed = False
         self._settler = Settler(publisher, self._intake, stopping=self._stopping)
         self._alone = LaneOfOne(self._intake, jobs=self._jobs, stopping=self._stopping)
 
@@ -135,7 +136,13 @@ class Consumer:
             await self.close()
 
     async def close(self) -> None:
-        """Cancel what still runs and close the connection; after `drain` there is nothing left to do."""
+        """Cancel what still runs and close the connection; after `drain` there is nothing left to do.
+
+        A job that the store keeps waiting gets its grace once.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
         self._stopping.set()
         await self._intake.stop()
         await self._cancel_jobs()
@@ -162,8 +169,8 @@ class Consumer:
             await self._answer(incoming)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
             # A fault of this package: the broker keeps the message in the dead-letter queue, as it is.
-            telemetry.log_bug(error, event="a message could not be settled", queue=lane.queue)
             await settle(message, "reject")
+            telemetry.log_bug(error, event="a message could not be settled", queue=lane.queue)
         finally:
             self._in_hand.pop(id(message), None)
             lane.in_flight -= 1

@@ -7,6 +7,7 @@
     ├─ TopologyError             a queue or exchange is not as this worker needs it
     ├─ RefusedByBrokerError      the broker answered a publish with a nack
     │  └─ DeadLetterRefusedError the dead-letter queue is full
+    ├─ ReplyTooLargeError        a reply is larger than the broker takes
     ├─ ReplayLockedError         another replay or purge of the same queue is running
     ├─ ReplayStoppedError        a replay cannot go on; what it has done stays done
     └─ AuditError                the audit trail cannot be written, so nothing more is moved or removed
@@ -33,6 +34,10 @@ class RefusedByBrokerError(BrokerError):
 
 class DeadLetterRefusedError(RefusedByBrokerError):
     """The dead-letter queue did not take a message, most likely because it is full."""
+
+
+class ReplyTooLargeError(BrokerError):
+    """A reply is larger than the broker takes, at any repetition; the sentence names size and limit."""
 
 
 class ReplayLockedError(BrokerError):

@@ -31,6 +31,8 @@ from worker.settings import Settings
 # The net under the events that tell of a lost consumer.
 WATCH_SECONDS = 5.0
 MEND_PAUSE_SECONDS = 2.0
+# What a broker that hangs costs a stop: its answers to the cancelling of the consumers change nothing then.
+STOP_SECONDS = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -115,13 +117,15 @@ class Intake:
         await self._begun.wait()
 
     async def stop(self) -> None:
-        """Cancel the consumers for good; channels stay open, so that messages in hand can be settled."""
+        """Cancel the consumers for good; channels stay open, so that messages in hand can be settled.
+
+        What a broker that does not answer in time still delivers is not begun.
+        """
         self._is_stopped = True
-        if self._watchdog is not None:
-            self._watchdog.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._watchdog
-        await self._cancel_consumers(LANES)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._stop_watching()
+                await self._cancel_consumers(LANES)
 
     async def close(self) -> None:
         """Close the connection; the broker takes back what is not settled."""
@@ -201,12 +205,19 @@ class Intake:
         if failures:
             raise failures[0]
 
+    async def _stop_watching(self) -> None:
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+            await asyncio.wait({self._watchdog})
+
     async def _cancel_consumers(self, lanes: Collection[Lane]) -> None:
         async with self._mending:
-            for lane in lanes:
-                await self.lanes[lane].cancel()
-                if self._is_paused(lane):
-                    self._quiet[lane].set()
+            await asyncio.gather(*(self._cancel_consumer(lane) for lane in lanes))
+
+    async def _cancel_consumer(self, lane: Lane) -> None:
+        await self.lanes[lane].cancel()
+        if self._is_paused(lane):
+            self._quiet[lane].set()
 
     def _missing(self) -> list[LaneConsumer]:
         return [lane for lane in self.lanes.values() if not lane.is_live and not self._is_paused(lane.lane)]

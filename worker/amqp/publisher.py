@@ -29,15 +29,19 @@ from worker import telemetry
 from worker.amqp.callers import Callers
 from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, scratch_channel, user_of
 from worker.amqp.copies import Sender, dead_letter_copy, delay_copy, reply_properties
-from worker.amqp.errors import ConnectionLostError, DeadLetterRefusedError, RefusedByBrokerError, TopologyError
+from worker.amqp.errors import (
+    ConnectionLostError,
+    DeadLetterRefusedError,
+    RefusedByBrokerError,
+    ReplyTooLargeError,
+    TopologyError,
+)
 from worker.amqp.incoming import Incoming
 from worker.amqp.topology import Topology, declare
-from worker.message import DIRECT_REPLY_TO, Delay, Letter, Reply
+from worker.message import DIRECT_REPLY_TO, Delay, Letter, Reply, too_large
 from worker.settings import Settings
 
 CONFIRM_SECONDS = 30.0
-# RabbitMQ 4 closes the channel at 16 MiB, 3.10 at 128 MiB, and would do so again at every repetition.
-MAX_REPLY_BYTES = 15 * 1024 * 1024
 REFUSED_REPLY_ATTEMPTS = 3
 # The broker closes the channel at a publish that it will never take: no right to it, or a property or size it forbids.
 _REFUSALS = (ChannelAccessRefused, ChannelPreconditionFailed)
@@ -110,10 +114,13 @@ class Publisher:
 
         RabbitMQ returns a mandatory message to a direct reply-to address although it delivers it, so those are
         published without, and count as taken.
+
+        Raises:
+            ReplyTooLargeError: It is larger than any reply may be, or than this broker takes.
         """
-        if len(reply.body) > MAX_REPLY_BYTES:
-            _log.error("a reply is too large to send", reply_to=reply.reply_to, size=len(reply.body))
-            return False
+        problem = too_large(reply.body)
+        if problem is not None:
+            raise ReplyTooLargeError(problem)
         parcel = Parcel(
             exchange="",
             routing_key=reply.reply_to,
@@ -123,7 +130,12 @@ class Publisher:
         )
         try:
             return await self._replies.send(parcel, refusals=REFUSED_REPLY_ATTEMPTS)
-        except (RefusedByBrokerError, *_REFUSALS) as error:
+        except ChannelPreconditionFailed as error:
+            # Of what can be wrong here (size, user_id, expiration) a reply has but a size.
+            raise ReplyTooLargeError(
+                f"the broker does not take a reply of {len(reply.body):,} bytes: {error}"
+            ) from None
+        except (RefusedByBrokerError, ChannelAccessRefused) as error:
             _log.error("the broker refuses a reply", reply_to=reply.reply_to, reason=str(error))
             return False
 

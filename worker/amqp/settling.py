@@ -3,7 +3,8 @@
 ======================= =============================================================================================
 Settlement              what is done, after the reply was published with a confirm
 ======================= =============================================================================================
-``Ack``                 ack; a reply that nobody took is counted and stays in the store
+``Ack``                 ack; a reply that nobody took is counted and stays in the store; one that is too large for the
+                        broker is replaced by an error, and the message is dead-lettered
 ``AckIfReplied``        ack if the reply was taken, else as ``DeadLetter``
 ``DeadLetter``          copy to the dead-letter queue, confirm, ack; while that queue is full, consuming pauses, and
                         a stop gives the message back
@@ -24,17 +25,20 @@ See Also:
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import assert_never
 
 import structlog
 
 from worker import telemetry
 from worker.amqp.alone import unless
-from worker.amqp.errors import DeadLetterRefusedError
+from worker.amqp.errors import DeadLetterRefusedError, ReplyTooLargeError
 from worker.amqp.incoming import Incoming
 from worker.amqp.intake import Intake
 from worker.amqp.publisher import Publisher
+from worker.errors import OutputInvalidError
 from worker.message import (
     Ack,
     AckIfReplied,
@@ -48,6 +52,7 @@ from worker.message import (
     Outcome,
     Reject,
     Settlement,
+    make_unsendable,
 )
 
 DEAD_LETTER_RETRY_SECONDS = 3.0
@@ -73,7 +78,10 @@ class Settler:
 
     async def end(self, incoming: Incoming, outcome: Outcome) -> None:
         """Publish the reply, and only then settle."""
-        is_replied = await self._reply(outcome)
+        try:
+            is_replied = await self._reply(outcome)
+        except ReplyTooLargeError as error:
+            outcome, is_replied = await self._refuse(outcome, OutputInvalidError(str(error)))
         await self._settle(incoming, outcome, is_replied=is_replied)
 
     async def _reply(self, outcome: Outcome) -> bool:
@@ -85,6 +93,18 @@ class Settler:
             telemetry.REPLIES_UNDELIVERABLE.inc()
             _log.info("nobody took a reply", reply_to=outcome.reply.reply_to, code=outcome.code)
         return is_taken
+
+    async def _refuse(self, outcome: Outcome, error: OutputInvalidError) -> tuple[Outcome, bool]:
+        """Answer with an error in place of a reply that the broker does not take; such a message is never just acked."""
+        _log.error("a reply is too large", reason=str(error), code=outcome.code)
+        settlement = outcome.settlement
+        if isinstance(settlement, Ack):
+            settlement = DeadLetter(Letter.of(error))
+        reply = None if outcome.reply is None else make_unsendable(outcome.reply, error, now_ms=_now_ms())
+        outcome = replace(outcome, reply=reply, settlement=settlement, code=error.code)
+        with suppress(ReplyTooLargeError):
+            return outcome, await self._reply(outcome)
+        return outcome, False
 
     async def _settle(self, incoming: Incoming, outcome: Outcome, *, is_replied: bool) -> None:
         settlement = _resolve(outcome.settlement, incoming.delivery, is_replied=is_replied)
@@ -162,6 +182,10 @@ _LABELS: dict[type[Settlement], str] = {
     Leave: "leave",
     GiveBack: "give_back",
 }
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _resolve(

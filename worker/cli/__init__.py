@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import call, contract, dead, demo, doctor, flags, serve
+from worker.cli.streams import sturdy_streams
 
 __all__ = ["app", "main"]
 
@@ -32,7 +33,8 @@ demo.add_to(app)
 
 def main() -> None:
     """Run the command line; the process ends with the command's exit code."""
-    app(prog_name="dspex-worker")
+    with sturdy_streams():
+        app(prog_name="dspex-worker")
 
 
 def _print_version(is_asked: bool) -> None:

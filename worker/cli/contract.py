@@ -84,15 +84,25 @@ def _with_client(ask: Callable[[Client], Coroutine[Any, Any, T]], *, settings: S
 
 async def _programs(client: Client) -> list[ProgramSchemas]:
     """Ask for all programs; one that is deleted meanwhile is left out."""
-    listed = await client.call("list_programs")
+    ids = await _ids(client)
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def describe(program_id: str) -> ProgramSchemas | None:
         async with turns:
             return await _describe(client, program_id)
 
-    found = await asyncio.gather(*(describe(program["id"]) for program in listed["programs"]))
+    found = await asyncio.gather(*map(describe, ids))
     return [program for program in found if program is not None]
+
+
+async def _ids(client: Client) -> list[str]:
+    """Ask for page after page, for a page may be shorter than what was asked for."""
+    ids: list[str] = []
+    while True:
+        listed = await client.call("list_programs", {"offset": len(ids)})
+        ids += [program["id"] for program in listed["programs"]]
+        if not listed["programs"] or len(ids) >= listed["total_count"]:
+            return list(dict.fromkeys(ids))
 
 
 async def _describe(client: Client, program_id: str) -> ProgramSchemas | None:

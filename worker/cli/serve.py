@@ -43,9 +43,10 @@ def serve(
     from worker.amqp.errors import BrokerError
     from worker.server import serve as serve_jobs
     from worker.store import StoreUnavailableError
-    from worker.telemetry import configure_logging
+    from worker.telemetry import configure_logging, log_uncaught
 
     configure_logging(level=settings.log_level, style=settings.log_format)
+    log_uncaught()
     try:
         code = run(serve_jobs(settings), loop_factory=_loop_factory())
     except (BrokerError, StoreUnavailableError, OSError) as error:

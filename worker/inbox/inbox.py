@@ -9,13 +9,13 @@ from typing import Any
 
 import structlog
 
-from worker.errors import IdempotencyConflictError, WorkerError, WorkerLostError
+from worker.errors import IdempotencyConflictError, InvalidRequestError, WorkerError, WorkerLostError
 from worker.flags import Flags
 from worker.inbox.endings import Endings, report_bug
 from worker.inbox.joins import Joins
 from worker.inbox.outcomes import Outcomes
 from worker.inbox.rows import Rows
-from worker.message import Delay, Job, Outcome, check_deadline, encode_success
+from worker.message import MAX_KEPT_BYTES, Delay, Job, Outcome, check_deadline, encode_success, too_large
 from worker.runs import Runs, cancelled
 from worker.settings import Settings
 from worker.standing import Standing
@@ -33,6 +33,11 @@ log = structlog.get_logger()
 
 # Does the work of a command and returns its stored success.
 Run = Callable[[Job, Standing], Awaitable[StoredOutcome]]
+
+
+def unanswerable(problem: str) -> InvalidRequestError:
+    """Return the refusal of a command whose result would be too large, for all that is known because of what was sent."""
+    return InvalidRequestError(f"The job cannot be answered: {problem}; shorten its id and what it names")
 
 
 class Inbox:
@@ -82,13 +87,27 @@ class Inbox:
                     break
         return self._outcomes.elsewhere(job, first_ms=came_ms)
 
-    async def keep(self, job: Job, standing: Standing, result: dict[str, Any]) -> StoredOutcome:
+    async def keep(self, standing: Standing, success: StoredOutcome) -> StoredOutcome:
         """Store a success and return what is stored now: the first success wins, whoever paid for it."""
-        return await self._rows.finish(standing, self.success(job, result), ttl_ms=self.ttl_ms)
+        return await self._rows.finish(standing, success, ttl_ms=self.ttl_ms)
 
-    def success(self, job: Job, result: dict[str, Any]) -> StoredOutcome:
-        """Return a success as it will be stored."""
+    def success(
+        self, job: Job, result: dict[str, Any], *, refusal: Callable[[str], WorkerError] = unanswerable
+    ) -> StoredOutcome:
+        """Return a success as it will be stored.
+
+        Args:
+            job: The job.
+            result: Its result.
+            refusal: Makes the error of a result that is too large to be sent, from what is wrong.
+
+        Raises:
+            WorkerError: It is; nothing was stored.
+        """
         body = encode_success(job.id, result, now_ms=self._clock_ms())
+        problem = too_large(body, most=MAX_KEPT_BYTES)
+        if problem is not None:
+            raise refusal(problem)
         return StoredOutcome(is_success=True, code=None, reply=body, settlement="")
 
     @property

@@ -14,7 +14,7 @@ from dspy.clients.capabilities import resolve
 from dspy.clients.costs import estimate_cost
 
 from worker.circuits import Circuit
-from worker.errors import LMAuthError, LMInvalidRequestError, OutputInvalidError, WorkerError
+from worker.errors import LMAuthError, LMInvalidRequestError, OutputInvalidError, TransientLMError, WorkerError
 from worker.lm.failures import is_unknown_model, mask, may_be_billed, translate
 from worker.meter import METER, Meter
 from worker.offline import text_response
@@ -133,7 +133,10 @@ class CountedLM(dspy.LM):
         if isinstance(error, WorkerError):
             return error
         reason = mask(str(getattr(error, "message", "") or error), self._secret)
-        return translate(error, alias=self.alias, reason=reason)
+        wrapped = translate(error, alias=self.alias, reason=reason)
+        if isinstance(wrapped, TransientLMError):
+            wrapped.status = getattr(error, "status", None)
+        return wrapped
 
 
 def _is_refused(response: Any) -> bool:

@@ -36,6 +36,8 @@ from worker.message.delivery import (
 from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
 from worker.message.named import named_job, named_program, read_number
 from worker.message.outcome import (
+    MAX_KEPT_BYTES,
+    MAX_REPLY_BYTES,
     Ack,
     AckIfReplied,
     DeadLetter,
@@ -52,6 +54,8 @@ from worker.message.outcome import (
     encode_success,
     error_detail,
     make_reply,
+    make_unsendable,
+    too_large,
 )
 from worker.message.strict_json import canonical, dump, parse
 
@@ -69,6 +73,8 @@ __all__ = [
     "HEADER_WAITS",
     "INTERNAL_HEADERS",
     "LANES",
+    "MAX_KEPT_BYTES",
+    "MAX_REPLY_BYTES",
     "Ack",
     "AckIfReplied",
     "CreateArgs",
@@ -100,10 +106,12 @@ __all__ = [
     "encode_success",
     "error_detail",
     "make_reply",
+    "make_unsendable",
     "named_job",
     "named_program",
     "parse",
     "read_args",
     "read_number",
     "request_id",
+    "too_large",
 ]

@@ -17,16 +17,26 @@ Settlement              what the consumer does after the reply was published wit
 from __future__ import annotations
 
 import hashlib
+import json
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from worker.errors import Problem, WorkerError
 from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, Delivery, Trail
 from worker.message.strict_json import dump
 
+# RabbitMQ 4 closes the channel at a message over 16 MiB, 3.10 over 128 MiB, and would do so again at every repetition.
+MAX_REPLY_BYTES = 15 * 1024 * 1024
+"""How long the body of a reply may be."""
+
+MAX_KEPT_BYTES = MAX_REPLY_BYTES - 64 * 1024
+"""How long a reply may be that is stored: the reply of ``get_result`` goes around it."""
+
 _MAX_LETTER_TEXT = 512
+# Of an error that would not fit into a reply, so much is told.
+_MAX_TOLD = 1_000
 
 RequestId = str | int | float | None
 
@@ -161,15 +171,30 @@ def encode_success(request_id: RequestId, result: Mapping[str, Any], *, now_ms: 
 
 
 def encode_error(request_id: RequestId, error: WorkerError, *, now_ms: int) -> bytes:
-    """Write the body of an error: ``error`` is the fixed string, ``error_detail`` the whole story."""
-    body = {
-        "id": request_id,
-        "success": False,
-        "timestamp": now_ms / 1_000,
-        "error": str(error),
-        "error_detail": error_detail(error),
-    }
-    return dump(body)
+    """Write the body of an error: ``error`` is the fixed string, ``error_detail`` the whole story.
+
+    What would not fit into a reply, because it quotes what was sent, is cut: an error can always be told.
+    """
+    detail = error_detail(error)
+    body = _write_error(request_id, detail, now_ms=now_ms)
+    if len(body) <= MAX_KEPT_BYTES:
+        return body
+    cut = detail | {"message": str(error)[:_MAX_TOLD], "field": None, "problems": []}
+    is_long = isinstance(request_id, str) and len(request_id) > _MAX_TOLD
+    return _write_error(None if is_long else request_id, cut, now_ms=now_ms)
+
+
+def make_unsendable(reply: Reply, error: WorkerError, *, now_ms: int) -> Reply:
+    """Return the error that goes out in place of a reply that cannot."""
+    error.attempts = reply.headers[HEADER_ATTEMPTS]
+    body = encode_error(json.loads(reply.body).get("id"), error, now_ms=now_ms)
+    return replace(reply, body=body)
+
+
+def too_large(body: bytes, *, most: int = MAX_REPLY_BYTES) -> str | None:
+    """Return what is wrong with the size of a reply's body, or None where it fits."""
+    size = len(body)
+    return f"the reply would have {size:,} bytes, and {most:,} is the limit" if size > most else None
 
 
 def error_detail(error: WorkerError) -> dict[str, Any]:
@@ -205,6 +230,17 @@ def make_reply(
     if isinstance(traceparent, str):
         headers["traceparent"] = traceparent
     return Reply(body, delivery.reply_to, delivery.correlation_id, str(uuid.uuid5(_IDS, seed)), headers)
+
+
+def _write_error(request_id: RequestId, detail: Mapping[str, Any], *, now_ms: int) -> bytes:
+    body = {
+        "id": request_id,
+        "success": False,
+        "timestamp": now_ms / 1_000,
+        "error": detail["message"],
+        "error_detail": detail,
+    }
+    return dump(body)
 
 
 def _problem(problem: Problem) -> dict[str, str]:

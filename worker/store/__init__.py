@@ -22,7 +22,7 @@ module                         its one responsibility
 
 from __future__ import annotations
 
-from worker.store.availability import Availability, StoreUnavailableError
+from worker.store.availability import Availability, StoreMisfitError, StoreUnavailableError
 from worker.store.patience import briefly, steadily, uninterrupted
 from worker.store.records import (
     Cancellation,
@@ -48,6 +48,7 @@ __all__ = [
     "ProgramRecord",
     "Spent",
     "Store",
+    "StoreMisfitError",
     "StoreUnavailableError",
     "StoredOutcome",
     "Ticket",

@@ -47,6 +47,10 @@ class StoreUnavailableError(Exception):
     availability: Availability | None = None
 
 
+class StoreMisfitError(StoreUnavailableError):
+    """Waiting does not help: the driver is missing, another version made the store, or it is no store at all."""
+
+
 class Availability:
     """Knows whether the store answers and since when it does not.
 

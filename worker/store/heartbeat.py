@@ -11,13 +11,13 @@ those of the others for as long, until all have had the time to beat again: see 
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import threading
 import time
 from contextlib import suppress
 from dataclasses import replace
 
+import structlog
 from sqlalchemy import BigInteger, Connection, bindparam, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -37,7 +37,7 @@ _MISSED_BEATS = 3
 _DEAD_WORKER_MS = 60_000
 """A worker's row is kept at least this long after its last beat, to be looked at."""
 
-_log = logging.getLogger(__name__)
+log = structlog.get_logger()
 
 _BEATS = {
     name: insert(workers)
@@ -95,6 +95,11 @@ class Heartbeat:
         self._task: asyncio.Task[None] | None = None
         self._thread = threading.Thread(target=self._run, name="dspex-heartbeat", daemon=True)
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether this process could not beat for a while; may be asked from any thread."""
+        return time.monotonic() - self._beaten_at > _MISSED_BEATS * self._seconds
+
     def start(self) -> None:
         """Start beating."""
         self._thread.start()
@@ -143,7 +148,7 @@ class Heartbeat:
                     is_well = True
                 except Exception as error:  # noqa: BLE001 - whatever it is, the process lives and must say so again
                     if is_well:
-                        _log.warning("heartbeat failed, trying again every %s s: %s", self._seconds, error)
+                        log.warning("heartbeat.failed", error=type(error).__name__, again_seconds=self._seconds)
                     is_well = False
                 await asyncio.sleep(self._seconds)
         finally:

@@ -9,8 +9,8 @@ The functions take a connection inside a transaction and are meant for `worker.s
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import uuid4
 
@@ -68,6 +68,7 @@ _LIST = (
     .limit(bindparam("b_limit", type_=BigInteger))
     .offset(bindparam("b_offset", type_=BigInteger))
 )
+_SIZES = _LIST.with_only_columns(func.length(programs.c.definition))
 _COUNT = select(func.count()).select_from(programs).where(*_OF_TENANT)
 _COUNT_KINDS = select(programs.c.kind, func.count()).where(*_OF_TENANT).group_by(programs.c.kind)
 _DELETE_ALL = delete(programs).where(*_OF_TENANT)
@@ -94,17 +95,35 @@ _ADD_EXECUTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which programs of a tenant to list, the oldest first.
+
+    Attributes:
+        tenant: Whose.
+        limit: At most so many.
+        offset: Without the first ones.
+        most_characters: They end with the one whose definition goes over that many, all together; None for no bound.
+    """
+
+    tenant: str
+    limit: int
+    offset: int
+    most_characters: int | None
+
+
 def read_program(connection: Connection, program_id: str, *, namespace: str, tenant: str) -> ProgramRecord | None:
     """Return one program, or None."""
     row = connection.execute(_READ, _key(program_id, namespace=namespace, tenant=tenant)).one_or_none()
     return None if row is None else _to_record(row)
 
 
-def list_programs(
-    connection: Connection, *, namespace: str, tenant: str, limit: int, offset: int
-) -> list[ProgramRecord]:
-    """Return a tenant's programs, the oldest first, at most so many after the first ones."""
-    values = {"b_namespace": namespace, "b_tenant": tenant, "b_limit": limit, "b_offset": offset}
+def list_programs(connection: Connection, page: Page, *, namespace: str) -> list[ProgramRecord]:
+    """Return a page of a tenant's programs; a definition that is beyond it is not read into memory."""
+    values = {"b_namespace": namespace, "b_tenant": page.tenant, "b_limit": page.limit, "b_offset": page.offset}
+    if page.most_characters is not None:
+        sizes = connection.execute(_SIZES, values).scalars()
+        values["b_limit"] = _count_until(sizes, most=page.most_characters)
     rows = connection.execute(_LIST, values)
     return [_to_record(row) for row in rows]
 
@@ -162,6 +181,17 @@ def add_executions(connection: Connection, counts: Mapping[tuple[str, str], int]
     ]
     if batch:
         connection.execute(_ADD_EXECUTIONS, batch)
+
+
+def _count_until(sizes: Iterable[int], *, most: int) -> int:
+    """Return how many come up to and with the one that goes over the bound."""
+    count = total = 0
+    for size in sizes:
+        count += 1
+        total += size
+        if total > most:
+            break
+    return count
 
 
 def _insert(connection: Connection, new: NewProgram, *, namespace: str) -> ProgramRecord | None:

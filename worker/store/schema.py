@@ -34,7 +34,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from worker.store.availability import StoreUnavailableError
+from worker.store.availability import StoreMisfitError
 
 SCHEMA_VERSION = 3
 """Raised with every change of a table. Earlier ones are brought up to it; a store of any other version is refused.
@@ -164,7 +164,7 @@ def prepare_schema(connection: Connection) -> None:
     On SQLite the transaction is already the only writer; PostgreSQL takes an advisory lock until the commit.
 
     Raises:
-        StoreUnavailableError: The tables were made by another version.
+        StoreMisfitError: The tables were made by another version.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _SCHEMA_LOCK})
@@ -175,7 +175,7 @@ def prepare_schema(connection: Connection) -> None:
     elif found in _STEPS:
         _bring_up_to_date(connection, found)
     elif found != SCHEMA_VERSION:
-        raise StoreUnavailableError(
+        raise StoreMisfitError(
             f"The store has schema version {found} and this worker needs {SCHEMA_VERSION}: "
             "use the worker version that made it, or name another DSPEX_STORE_URL."
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +17,8 @@ from worker.store.schema import prepare_schema
 
 MAX_ROW_AGE_MS = (7_200 + 86_400) * 1000
 """How long a row that is not done is kept by default: the largest job age and the lifetime of a result."""
+
+_LEAVE_SECONDS = 1.0
 
 
 class Store(JobCalls, ProgramCalls, OrderCalls):
@@ -46,7 +49,8 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
 
         Raises:
             ValueError: The URL is none that the store understands.
-            StoreUnavailableError: The database cannot be reached or used, or was made by another version.
+            StoreMisfitError: It was made by another version, or cannot be used as long as nobody changes something.
+            StoreUnavailableError: The database cannot be reached or used now.
         """
         owner = f"{worker_id}/{uuid.uuid4().hex[:8]}"
         tenure = Tenure(namespace=namespace, owner=owner, lease_ms=int(lease_seconds * 1000), row_age_ms=max_row_age_ms)
@@ -64,16 +68,28 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
     async def close(self) -> None:
         """Stop the heartbeat and remove the worker's row, so that its running jobs can be taken over at once.
 
-        A store that is down only costs the others the wait for the lease. Closing twice is closing once.
+        A store that is down or hangs only costs the others the wait for the lease: it takes 2 seconds where that is known,
+        else 3. Closing twice is closing once.
         """
         if self._is_closed:
             return
         self._is_closed = True
         await self.availability.close()
+        is_answering = self.is_answering
         await self._pulse.stop()
-        with suppress(StoreUnavailableError):
-            await self._database.write(lambda connection: heartbeat.leave(connection, tenure=self._tenure))
+        if is_answering:
+            await self._leave()
         await self._database.close()
+
+    async def _leave(self) -> None:
+        with suppress(StoreUnavailableError, TimeoutError):
+            async with asyncio.timeout(_LEAVE_SECONDS):
+                await self._database.write(lambda connection: heartbeat.leave(connection, tenure=self._tenure))
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether the store seems to answer: it is not known to be down, and the heartbeat gets through."""
+        return self.availability.is_up and not self._pulse.is_missing
 
     async def ping(self) -> None:
         """Find out whether the store takes writes, by one more heartbeat; also where it is known to be down.

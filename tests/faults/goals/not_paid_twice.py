@@ -194,7 +194,7 @@ GOAL = Goal(
     name="not paid twice",
     load=lambda size: (
         f"{size.jobs:,} jobs, {size.worker_kills} × kill -9 of workers and {size.node_kills} of the broker; "
-        f"{size.failpoint_kills:,} kills at failpoints"
+        f"{size.failpoint_kills:,} kills at failpoints; never a job's third"
     ),
     passes="extra LM calls ≤ calls in flight at kills; 0 after the result was stored",
     short=Size(jobs=0, workers=0, worker_kills=0, node_kills=0, failpoint_kills=24),

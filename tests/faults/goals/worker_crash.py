@@ -56,7 +56,7 @@ async def run(size: Size, *, seed: int) -> Measured:
 
 GOAL = Goal(
     name="worker crash",
-    load=lambda size: f"{size.jobs:,} jobs, {size.workers} workers, {size.kills} × kill -9",
+    load=lambda size: f"{size.jobs:,} jobs, {size.workers} workers, {size.kills} × kill -9, never a job's third",
     passes="lost 0, every reply right, queues empty",
     short=Size(jobs=400, workers=2, kills=5, is_installed=False),
     long=Size(jobs=10_000, workers=4, kills=60, is_installed=True),

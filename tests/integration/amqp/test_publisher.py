@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from aiormq.exceptions import ChannelPreconditionFailed
+from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from pamqp.commands import Basic
 
 from tests.support.caller import Caller
+from worker.amqp.errors import ReplyTooLargeError
 from worker.amqp.publisher import Parcel, Publisher
 from worker.amqp.topology import Topology
-from worker.message import Reply
+from worker.message import MAX_REPLY_BYTES, Reply
 from worker.settings import Settings
 
 
@@ -50,15 +51,25 @@ async def test_a_message_that_closes_its_channel_takes_none_of_its_neighbours_al
     assert results == [True] * 20
 
 
-async def test_a_reply_that_the_broker_will_never_take_counts_as_not_taken(
+async def test_a_reply_that_the_broker_will_never_take_is_not_repeated(
     publisher: Publisher, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not repeated for ever: the result is kept, an error becomes a dead letter."""
+    """Too large for the broker is told apart, for then something else is to be sent; without a right it counts as not taken."""
+    refusal: Exception = ChannelPreconditionFailed("message size 9 is larger than configured max size 8")
 
     async def refuse(given: Parcel, channel: object) -> bool:
-        raise ChannelPreconditionFailed("message size 9 is larger than configured max size 8")
+        raise refusal
 
     monkeypatch.setattr("worker.amqp.publisher._publish", refuse)
-    is_taken = await asyncio.wait_for(publisher.reply(Reply(b"{}", caller.reply_queue, "c1", "m1")), 10)
+    reply = Reply(b"{}", caller.reply_queue, "c1", "m1")
+    with pytest.raises(ReplyTooLargeError, match=r"of 2 bytes: .*configured max size 8"):
+        await asyncio.wait_for(publisher.reply(reply), 10)
+    refusal = ChannelAccessRefused("no right")
 
-    assert not is_taken
+    assert not await asyncio.wait_for(publisher.reply(reply), 10)
+
+
+async def test_a_reply_over_the_limit_of_all_replies_is_not_even_tried(publisher: Publisher, caller: Caller) -> None:
+    """RabbitMQ 4 would close the channel."""
+    with pytest.raises(ReplyTooLargeError, match="15,728,640 is the limit"):
+        await publisher.reply(Reply(b"x" * (MAX_REPLY_BYTES + 1), caller.reply_queue, "c1", "m1"))

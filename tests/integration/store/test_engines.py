@@ -12,7 +12,7 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import Connection, make_url, text
 
 from tests.integration.store.rows import Hand, OpenStore, ticket
 from worker.store import Store, StoreUnavailableError, Verdict
@@ -211,9 +211,62 @@ async def test_owner_that_came_while_a_claim_waited_for_the_row_is_alive(store_u
 
 
 @on_postgresql
-async def test_sslmode_of_libpq_is_understood(store_url: str) -> None:
+@pytest.mark.parametrize("query", ["sslmode=prefer", "sslmode=disable", "ssl=prefer", "connect_timeout=5"])
+async def test_options_of_libpq_are_understood(store_url: str, query: str) -> None:
     """URLs are copied from other programs' settings."""
-    store = await opened(f"{store_url}?sslmode=prefer")
+    store = await opened(f"{store_url}?{query}")
 
     await store.ping()
     await store.close()
+
+
+@on_postgresql
+async def test_settings_of_the_server_are_passed_on(store_url: str) -> None:
+    """And the store's own stay."""
+    database = connect(f"{store_url}?application_name=x&options=-csearch_path%3Dpublic")
+    asked = text(
+        "SELECT name, setting FROM pg_settings WHERE name IN ('application_name', 'search_path', 'lock_timeout')"
+    )
+    found = await database.read(lambda c: {row.name: row.setting for row in c.execute(asked)})
+    await database.close()
+
+    assert found == {"application_name": "x", "search_path": "public", "lock_timeout": "5000"}
+
+
+def count_prepared(connection: Connection) -> int:
+    """Count the statements that the server keeps for this connection."""
+    return int(connection.execute(text("SELECT count(*) FROM pg_prepared_statements")).scalar_one())
+
+
+@on_postgresql
+async def test_behind_a_pooler_nothing_outlives_its_transaction(store_url: str) -> None:
+    """The next transaction may be on another connection of the server, which has neither statements nor settings."""
+    url = f"{store_url}?pgbouncer=true"
+    store = await opened(url)
+    claim = await store.claim(ticket())
+    again = await store.claim(ticket())
+    database = connect(url)
+    left = [await database.read(count_prepared) for _ in range(3)]
+    settings = await database.read(lambda c: c.execute(text("SHOW lock_timeout")).scalar_one())
+    await database.close()
+    await store.close()
+
+    assert (claim.verdict, again.verdict) == (Verdict.MINE, Verdict.HERE)
+    assert (left, settings) == ([0, 0, 0], "0")
+
+
+@on_postgresql
+@pytest.mark.parametrize("statements", [["PREPARE a AS SELECT 1"] * 2, ["EXECUTE nobody"]])
+async def test_a_prepared_statement_that_a_pooler_has_swapped_is_the_stores_trouble(
+    store_url: str, statements: list[str]
+) -> None:
+    """Not the job's: it would end with a dead letter. The sentence says what to change."""
+    database = connect(store_url)
+
+    def work(connection: Connection) -> None:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+
+    with pytest.raises(StoreUnavailableError, match="pooler"):
+        await database.write(work)
+    await database.close()

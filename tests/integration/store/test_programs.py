@@ -202,6 +202,19 @@ async def test_programs_are_listed_in_pages(store: Store) -> None:
     assert [record for page in pages for record in page] == all_of_them
 
 
+async def test_a_page_reads_no_more_definitions_than_fit(store: Store) -> None:
+    """It ends with the one that goes over the bound, so it has one at least, and whoever pages gets to the end."""
+    for name in "abc":
+        await create(store, new(name))
+    [length, *_] = [len(record.definition) for record in await store.list_programs()]
+
+    pages = [await store.list_programs(most_characters=most) for most in (1, length, 2 * length, 3 * length)]
+    rest = await store.list_programs(offset=2, most_characters=1)
+
+    assert [[record.program_id for record in page] for page in pages] == [["a"], ["a", "b"], list("abc"), list("abc")]
+    assert [record.program_id for record in rest] == ["c"]
+
+
 async def test_executions_are_added_in_batches(store: Store, other: Store) -> None:
     """Two workers add up; unknown ids are ignored; each tenant has its own count; an empty batch is none."""
     for program in (new("a"), new("b"), new("a", tenant="t")):

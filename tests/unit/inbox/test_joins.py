@@ -225,7 +225,7 @@ async def test_deliveries_of_two_tenants_do_not_join(two: Two) -> None:
     """The same message id, two jobs."""
 
     async def run(one: Job, standing: Standing) -> StoredOutcome:
-        return await two.bench.inbox.keep(one, standing, {"of": one.tenant})
+        return await two.bench.inbox.keep(standing, two.bench.inbox.success(one, {"of": one.tenant}))
 
     await two.start()
     outcome = await two.bench.inbox.once(job(tenant="b"), run)

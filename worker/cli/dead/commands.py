@@ -171,7 +171,7 @@ def _replay(settings: Settings, lane: Lane, *, plan: Plan, audit: Path | None, a
     report = replay_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
     print_replay(report, plan=plan, as_json=as_json)
     is_held_up = plan.on_refusal == "stop" and any(not refusal.is_final for refusal in report.refusals)
-    _end(report, is_held_up=is_held_up and not plan.is_dry_run)
+    _end(report, is_held_up=is_held_up)
 
 
 def _end(report: ReplayReport | PurgeReport, *, is_held_up: bool = False) -> None:

@@ -27,14 +27,19 @@ class ProgramCalls(Calls):
         )
 
     async def list_programs(
-        self, *, tenant: str = "", limit: int = MAX_LISTED_PROGRAMS, offset: int = 0
+        self,
+        *,
+        tenant: str = "",
+        limit: int = MAX_LISTED_PROGRAMS,
+        offset: int = 0,
+        most_characters: int | None = None,
     ) -> list[ProgramRecord]:
-        """Return a tenant's programs, the oldest first: at most ``limit``, without the first ``offset``."""
-        return await self._read(
-            lambda connection: programs.list_programs(
-                connection, namespace=self._namespace, tenant=tenant, limit=limit, offset=offset
-            )
-        )
+        """Return a tenant's programs, the oldest first: at most ``limit``, without the first ``offset``.
+
+        With ``most_characters`` they end with the one whose definition goes over that many, all together.
+        """
+        page = programs.Page(tenant=tenant, limit=limit, offset=offset, most_characters=most_characters)
+        return await self._read(lambda connection: programs.list_programs(connection, page, namespace=self._namespace))
 
     async def count_programs(self, *, tenant: str = "") -> int:
         """Return how many programs a tenant has."""

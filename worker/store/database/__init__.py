@@ -10,6 +10,8 @@ module                               its one responsibility
 `worker.store.database.postgres`     a server, several connections, locks in one order
 `worker.store.database.batches`      which writes share a transaction, and who is told what
 `worker.store.database.faults`       what the engines' errors mean
+`worker.store.database.place`        whether SQLite's file is still where it was
+`worker.store.database.libpq`        what the options of a PostgreSQL URL mean
 ===================================  ======================================================
 """
 
@@ -42,7 +44,7 @@ class Database(Protocol):
         """Run ``work``, which only reads, beside the writes."""
 
     async def close(self) -> None:
-        """Finish what runs and give all connections back."""
+        """Finish what runs and give all connections back, within `CLOSE_SECONDS`; what takes longer is cut off."""
 
 
 def connect(url: str, *, lock_seconds: float = 5.0) -> Database:
@@ -55,7 +57,7 @@ def connect(url: str, *, lock_seconds: float = 5.0) -> Database:
 
     Raises:
         ValueError: The URL is none that the store understands.
-        StoreUnavailableError: The driver for PostgreSQL is not installed, or the SQLite file cannot be made.
+        StoreMisfitError: The driver for PostgreSQL is not installed, or the SQLite file cannot be made.
     """
     try:
         parsed = make_url(url)

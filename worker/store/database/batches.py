@@ -120,7 +120,7 @@ class Batches:
             StoreUnavailableError: The engine failed, did not answer in time, or is closed.
         """
         if self._is_closed:
-            raise StoreUnavailableError(f"The store {self._name} is closed")
+            raise self._closed()
         ended: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append(Write(work, order, ended))
         self._open_lane()
@@ -129,10 +129,22 @@ class Batches:
                 return await ended
 
     async def close(self) -> None:
-        """Take no more writes, and finish those that wait."""
+        """Take no more writes, and finish those that wait; who cannot wait so long calls `abandon`."""
         self._is_closed = True
         while self._running:
             await asyncio.wait(self._running)
+
+    def abandon(self) -> None:
+        """Give up what runs and what waits, as a crash would."""
+        self._is_closed = True
+        _note(self._waiting, self._closed())
+        for write in self._waiting:
+            write.tell()
+        for lane in self._running:
+            lane.cancel()
+
+    def _closed(self) -> StoreUnavailableError:
+        return StoreUnavailableError(f"The store {self._name} is closed")
 
     def _open_lane(self) -> None:
         if self._busy == self._lanes:
@@ -163,12 +175,16 @@ class Batches:
                 _note(batch, error.cause)
             else:
                 await self._run_apart(batch)
+        except asyncio.CancelledError:
+            _note(batch, self._closed())
         except BaseException as error:  # noqa: BLE001 - each waits for an answer, whatever it is
             _note(batch, error)
 
     async def _run_apart(self, batch: list[Write]) -> None:
         try:
             await self._transactions.run_apart(batch)
+        except asyncio.CancelledError:
+            _note(batch, self._closed())
         except BaseException as error:  # noqa: BLE001 - the same
             _note(batch, error)
 

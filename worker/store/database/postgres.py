@@ -9,19 +9,25 @@ in different order wait for each other for ever.
 - Writes that lock more (a program and its creator's row, a sweep) have a transaction of their own.
 
 Where the server breaks a deadlock all the same, each write of the batch is run again alone.
+
+See Also:
+    `worker.store.database.libpq`: what the options in the URL become.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
+from weakref import WeakSet
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, Connection, event
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from worker.store.availability import StoreUnavailableError
+from worker.store.availability import StoreMisfitError
 from worker.store.database.batches import Batches, Order, T, Work, Write
 from worker.store.database.faults import is_conflict, is_lost, translated
+from worker.store.database.libpq import Options, read_options
 
 _CONNECTIONS = 5
 """Per process, beside one for the heartbeat: eight workers stay below PostgreSQL's default of 100."""
@@ -36,15 +42,20 @@ _CONFLICT_ATTEMPTS = 3
 _ANSWER_LOCKS = 3
 """A call is given up after this many times the time it may wait for a lock; a statement after two."""
 
+_CLOSE_SECONDS = 1.0
+"""For all of the close together: a server that hangs would otherwise take 10 seconds for each connection."""
+
 
 class PostgresDatabase:
     """The engine for PostgreSQL."""
 
     def __init__(self, url: URL, *, lock_seconds: float) -> None:
-        url = _for_asyncpg(url)
-        self._name = url.set(drivername="postgresql").render_as_string(hide_password=True)
+        options = read_options(url)
+        self._name = url.set(drivername="postgresql", query={}).render_as_string(hide_password=True)
         self._answer_seconds = _ANSWER_LOCKS * lock_seconds
-        self._engine = _make_engine(url, lock_seconds=lock_seconds)
+        self._engine = _make_engine(options, lock_seconds=lock_seconds)
+        self._opened: WeakSet[Any] = WeakSet()
+        event.listen(self._engine.sync_engine, "connect", self._note_opened)
         self._batches = Batches(
             self._name,
             _Transactions(self._engine, seconds=self._answer_seconds),
@@ -64,9 +75,19 @@ class PostgresDatabase:
                 return await connection.run_sync(work)
 
     async def close(self) -> None:
-        """Finish queued writes and close all connections."""
-        await self._batches.close()
+        """Finish queued writes and close all connections, within a second; then cut off what does not answer."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._batches.close()
+                await asyncio.gather(*(each.close() for each in self._opened), return_exceptions=True)
+        except TimeoutError:
+            self._batches.abandon()
+            for each in list(self._opened):
+                each.terminate()
         await self._engine.dispose()
+
+    def _note_opened(self, connection: Any, _record: object) -> None:
+        self._opened.add(connection.driver_connection)
 
 
 class _Transactions:
@@ -121,33 +142,36 @@ def choose(waiting: list[Write]) -> list[Write]:
     return batch
 
 
-def _make_engine(url: URL, *, lock_seconds: float) -> AsyncEngine:
+def _make_engine(options: Options, *, lock_seconds: float) -> AsyncEngine:
     try:
         return create_async_engine(
-            url,
+            options.url,
             pool_size=_CONNECTIONS,
             max_overflow=0,
             pool_timeout=lock_seconds,
             hide_parameters=True,
             connect_args={
-                "timeout": lock_seconds,
+                "timeout": options.connect_seconds or lock_seconds,
                 "command_timeout": 2 * lock_seconds,
-                "server_settings": {
-                    "lock_timeout": str(int(lock_seconds * 1000)),
-                    "jit": "off",
-                    "application_name": "dspex-worker",
-                },
+                "async_creator_fn": options.connect,
+                **_session(options, lock_seconds=lock_seconds),
             },
         )
     except ModuleNotFoundError as error:
-        raise StoreUnavailableError(
+        raise StoreMisfitError(
             "A PostgreSQL store needs the extra `postgres`: pip install 'dspex-worker[postgres]'"
         ) from error
 
 
-def _for_asyncpg(url: URL) -> URL:
-    """Name the async driver, and translate libpq's ``sslmode``, which asyncpg calls ``ssl``."""
-    url = url.set(drivername="postgresql+asyncpg")
-    if "sslmode" not in url.query:
-        return url
-    return url.difference_update_query(["sslmode"]).update_query_dict({"ssl": url.query["sslmode"]})
+def _session(options: Options, *, lock_seconds: float) -> dict[str, Any]:
+    """Return what asyncpg and SQLAlchemy's dialect are told about the server's side of a connection."""
+    named = {"application_name": "dspex-worker", **options.server_settings}
+    if not options.is_pooled:
+        return {"server_settings": {**named, "lock_timeout": str(int(lock_seconds * 1000)), "jit": "off"}}
+    # The unnamed statement lives in its transaction only; a lock is waited for as long as a statement.
+    return {
+        "server_settings": named,
+        "statement_cache_size": 0,
+        "prepared_statement_cache_size": 0,
+        "prepared_statement_name_func": lambda: "",
+    }

@@ -9,6 +9,9 @@ Reads go through aiosqlite, but each write transaction is one visit to a writer 
   with the lock every other worker on the host waits, heartbeats included.
 
 The one writer thread is also the lock that keeps a process down to one writer connection.
+
+Only `connect` makes the file. Later connections open what is there, and every transaction first looks whether it still is
+(`worker.store.database.place`).
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,16 +28,23 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from worker.store.database.batches import Batches, Order, T, Work, Write
 from worker.store.database.faults import translated, unavailable
+from worker.store.database.place import Place
 
 _BATCH = 256
 """Writes that share a commit: a bound on how long other processes wait for the lock."""
 
 _ANSWER_LOCKS = 3
 """A write is given up after this many times the time it may wait for the lock: its turn, and two batches before it."""
+
+_TURN_SECONDS = 0.25
+"""SQLite cannot be called away while it waits for a lock, so it is sent to wait for so long at a time."""
+
+_CLOSE_SECONDS = 1.0
 
 
 class SqliteDatabase:
@@ -45,8 +56,9 @@ class SqliteDatabase:
         self._name = f"sqlite:///{url.database}"
         _make_private_file(Path(url.database))
         self._answer_seconds = _ANSWER_LOCKS * lock_seconds
-        self._writer = _Writer(url.database, lock_seconds=lock_seconds)
-        self._reader = _make_reader(url.database, lock_seconds=lock_seconds)
+        self._place = Place(url.database)
+        self._writer = _Writer(self._place, lock_seconds=lock_seconds)
+        self._reader = _make_reader(self._place, lock_seconds=lock_seconds)
         self._batches = Batches(self._name, self._writer, choose=choose, lanes=1, answer_seconds=self._answer_seconds)
 
     async def write(self, work: Work[T], *, order: Order | None = None) -> T:
@@ -61,11 +73,16 @@ class SqliteDatabase:
         """Run ``work`` on a connection that cannot write."""
         with translated(self._name):
             async with asyncio.timeout(self._answer_seconds), self._reader.connect() as connection:
+                self._place.check()
                 return await connection.run_sync(work)
 
     async def close(self) -> None:
-        """Finish queued writes, then close."""
-        await self._batches.close()
+        """Finish queued writes, but wait no longer than a second for another process's lock; then close."""
+        try:
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await self._batches.close()
+        except TimeoutError:
+            self._batches.abandon()
         await self._writer.close()
         await self._reader.dispose()
 
@@ -73,8 +90,10 @@ class SqliteDatabase:
 class _Writer:
     """The only connection that writes, and the only thread that uses it."""
 
-    def __init__(self, path: str, *, lock_seconds: float) -> None:
-        self._engine = _make_writer(path, lock_seconds=lock_seconds)
+    def __init__(self, place: Place, *, lock_seconds: float) -> None:
+        self._place = place
+        self._closing = threading.Event()
+        self._engine = _make_writer(place, lock_seconds=lock_seconds, closing=self._closing)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="dspex-store")
 
     async def run_together(self, writes: Sequence[Write]) -> None:
@@ -86,18 +105,21 @@ class _Writer:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._write_apart, writes)
 
     async def close(self) -> None:
-        """End the thread and close the connection."""
+        """End the thread, also where it waits for the lock, and close the connection."""
+        self._closing.set()
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, self._thread.shutdown)
         await loop.run_in_executor(None, self._engine.dispose)
 
     def _write_together(self, writes: Sequence[Write]) -> None:
         with self._engine.begin() as connection:
+            self._place.check()
             for write in writes:
                 write.attempt(connection)
 
     def _write_apart(self, writes: Sequence[Write]) -> None:
         with self._engine.begin() as connection:
+            self._place.check()
             for write in writes:
                 try:
                     with connection.begin_nested():
@@ -113,14 +135,15 @@ def choose(waiting: list[Write]) -> list[Write]:
     return batch
 
 
-def _make_writer(path: str, *, lock_seconds: float) -> Engine:
+def _make_writer(place: Place, *, lock_seconds: float, closing: threading.Event) -> Engine:
     engine = create_engine(
-        URL.create("sqlite", database=path),
+        _url(place, driver="sqlite"),
         pool_size=1,
         max_overflow=0,
         hide_parameters=True,
-        connect_args={"timeout": lock_seconds},
+        connect_args={"timeout": min(lock_seconds, _TURN_SECONDS)},
     )
+    _watch_place(engine, place)
 
     @event.listens_for(engine, "connect")
     def prepare(connection: sqlite3.Connection, _record: object) -> None:
@@ -132,19 +155,20 @@ def _make_writer(path: str, *, lock_seconds: float) -> Engine:
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
         # A deferred transaction that reads first and then writes fails at once when another one wrote between.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        _take_lock(connection, seconds=lock_seconds, closing=closing)
 
     return engine
 
 
-def _make_reader(path: str, *, lock_seconds: float) -> AsyncEngine:
+def _make_reader(place: Place, *, lock_seconds: float) -> AsyncEngine:
     engine = create_async_engine(
-        URL.create("sqlite+aiosqlite", database=path),
+        _url(place, driver="sqlite+aiosqlite"),
         pool_size=1,
         max_overflow=3,
         hide_parameters=True,
         connect_args={"timeout": lock_seconds},
     )
+    _watch_place(engine.sync_engine, place)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: object) -> None:
@@ -153,6 +177,29 @@ def _make_reader(path: str, *, lock_seconds: float) -> AsyncEngine:
         cursor.close()
 
     return engine
+
+
+def _url(place: Place, *, driver: str) -> URL:
+    """Name the file so that no connection makes it anew."""
+    return URL.create(driver, database=place.uri, query={"mode": "rw", "uri": "true"})
+
+
+def _watch_place(engine: Engine, place: Place) -> None:
+    """Open no other file than the first one: it would stay in the pool when that is back."""
+    event.listen(engine, "do_connect", lambda *_: place.check())
+    event.listen(engine, "connect", lambda *_: place.note_opened())
+
+
+def _take_lock(connection: Connection, *, seconds: float, closing: threading.Event) -> None:
+    """Begin a transaction that writes, and wait for the lock so long, unless the store is being closed."""
+    give_up = time.monotonic() + seconds
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            return
+        except OperationalError as error:
+            if "locked" not in str(error.orig) or closing.is_set() or time.monotonic() >= give_up:
+                raise
 
 
 def _make_private_file(path: Path) -> None:
