@@ -13,6 +13,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import DBAPIError
 
 from tests.integration.store.rows import Hand, OpenStore, ticket
 from worker.store import Store, StoreUnavailableError, Verdict
@@ -231,6 +232,20 @@ async def test_settings_of_the_server_are_passed_on(store_url: str) -> None:
     await database.close()
 
     assert found == {"application_name": "x", "search_path": "public", "lock_timeout": "5000"}
+
+
+@on_postgresql
+@pytest.mark.parametrize("statement", ["SELECT CAST(:value AS BIGINT)", "SELECT 1 / CAST(:value AS NUMERIC)"])
+async def test_a_value_that_the_engine_cannot_take_is_the_jobs_trouble(store_url: str, statement: str) -> None:
+    """Refused by the driver or by the server: a store that counted as down for it would hold all other jobs."""
+    database = connect(store_url)
+    value = 2**70 if "BIGINT" in statement else 0
+
+    with pytest.raises(DBAPIError):
+        await database.write(lambda c: c.execute(text(statement), {"value": value}))
+    assert await database.read(lambda c: c.execute(text("SELECT 1")).scalar_one()) == 1
+
+    await database.close()
 
 
 def count_prepared(connection: Connection) -> int:

@@ -48,6 +48,9 @@ _NOT_THERE = frozenset(("42P01", "42703", "42501"))
 # PostgreSQL: duplicate prepared statement, no such one: a pooler has changed the server's connection under ours.
 _SWAPPED = frozenset(("42P05", "26000"))
 
+# PostgreSQL: its class of values that it cannot take.
+_BAD_VALUE = "22"
+
 # What SQLite says of a file that no waiting mends.
 _LASTING = ("unable to open", "readonly", "not a database", "malformed")
 
@@ -59,6 +62,8 @@ def is_lost(error: BaseException) -> bool:
     """Return whether the connection broke or hangs, so that another try on it tells nothing new."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if _is_bad_value(error):
+        return False
     return isinstance(error, OSError | TimeoutError | PoolTimeoutError | InterfaceError)
 
 
@@ -77,6 +82,8 @@ def translated(name: str) -> Iterator[None]:
             raise unavailable(name, error.orig or error) from error
         raise
     except DBAPIError as error:
+        if _is_bad_value(error):
+            raise
         raise unavailable(name, error.orig or error) from error
     except (OSError, TimeoutError, PoolTimeoutError) as error:
         raise unavailable(name, error) from error
@@ -97,6 +104,18 @@ def unavailable(name: str, error: BaseException) -> StoreUnavailableError:
     kind = StoreMisfitError if _is_lasting(name, error) else StoreUnavailableError
     hint = next((hint for words, hint in _HINTS if words in reason), _GENERAL_HINT)
     return kind(f"The store {name} cannot be used: {reason}. {hint}")
+
+
+def _is_bad_value(error: BaseException) -> bool:
+    """Tell whether the fault is in what was to be stored: one job's, and none of the store.
+
+    asyncpg refuses some values before it sends them, by an error that else means a connection which is gone.
+    """
+    if not isinstance(error, DBAPIError):
+        return False
+    refused = error.orig.__cause__ if error.orig is not None else None
+    by_client = type(refused).__module__.startswith("asyncpg") and type(refused).__name__ == "DataError"
+    return by_client or str(getattr(error.orig, "sqlstate", None)).startswith(_BAD_VALUE)
 
 
 def _is_lasting(name: str, error: BaseException) -> bool:
