@@ -5,14 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sqlalchemy import update
-
-from tests.support.left_hand import Clock, make_job, make_settings
+from tests.support.left_hand import Clock, let_time_come, make_job, make_settings
 from worker.inbox import Inbox, Run
 from worker.message import Delay, Job, Outcome, Trail
 from worker.standing import Standing
 from worker.store import Store, StoredOutcome
-from worker.store.schema import jobs
 
 
 class Bench:
@@ -51,7 +48,7 @@ class Bench:
 
     async def wait(self) -> None:
         """Let the time come of every job that waits for its next try."""
-        await self.store._write(lambda connection: connection.execute(update(jobs).values(not_before_ms=0)))
+        await let_time_come(self.store)
 
     def begin(self, standing: Standing, *, calls: int) -> None:
         """Begin a run: note its standing, and make its calls."""

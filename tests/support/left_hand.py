@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import update
+
 from worker.commands import Commands
 from worker.execution import Runner
 from worker.handler import Handler
@@ -21,6 +23,7 @@ from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings, load
 from worker.store import Store
+from worker.store.schema import jobs
 
 KNOWN_MODEL = "openai/gpt-4o-mini"
 SECRET = "sk-very-secret-0123456789"
@@ -61,6 +64,11 @@ def make_job(body: object = None, *, lane: Lane = "execute", tenant: str = "", *
     """Return a decoded job."""
     delivery = make_delivery(body, lane=lane, **properties)
     return decode(parse(delivery.body, max_bytes=8 * 1024 * 1024), delivery, tenant=tenant)
+
+
+async def let_time_come(store: Store) -> None:
+    """Let the time come of every job that waits for its next try."""
+    await store._write(lambda connection: connection.execute(update(jobs).values(not_before_ms=0)))
 
 
 def reply_of(outcome: Outcome) -> dict[str, Any]:

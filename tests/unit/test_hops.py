@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.left_hand import LeftHand, open_left_hand, reply_of, stub_settings
+from tests.support.left_hand import LeftHand, let_time_come, open_left_hand, reply_of, stub_settings
 from tests.support.lm_stub import LMStub, failing
 from worker.message import DeadLetter, Delay, Outcome, Trail
 from worker.telemetry import PROGRAM_RUNS
@@ -32,6 +32,8 @@ async def hand(stub: LMStub, tmp_path: Path) -> AsyncIterator[LeftHand]:
 
 
 async def run(hand: LeftHand, key: str, **properties: Any) -> Outcome:
+    """Run a job, as its copy does when its time has come."""
+    await let_time_come(hand.store)
     return await hand.handle(JOB, message_id=key, **properties)
 
 

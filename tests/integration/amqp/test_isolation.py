@@ -83,11 +83,12 @@ async def test_two_suspects_at_once_run_one_after_the_other(start_consumer: Star
     suspicious = Suspicious()
     suspicious.gates = {"slow": asyncio.Event(), "bad1": asyncio.Event()}
     async with start_consumer(suspicious.handle) as consumer:
-        await caller.publish("execute", {}, message_id="slow")
-        await suspicious.noted("slow begins")
-        for name in ("bad1", "bad2"):
-            await caller.publish("execute", {}, message_id=name)
-            await suspicious.noted(f"{name} is suspect")
+        # Delivered together: the first suspect stops the consumer.
+        async with consumer.paused("test"):
+            for name in ("slow", "bad1", "bad2"):
+                await caller.publish("execute", {}, message_id=name)
+        for line in ("slow begins", "bad1 is suspect", "bad2 is suspect"):
+            await suspicious.noted(line)
         await until(lambda: consumer.in_flight("execute") == 2)
         suspicious.gates["slow"].set()
         await suspicious.noted("bad1 begins alone")
