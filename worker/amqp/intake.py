@@ -69,6 +69,7 @@ class Intake:
         self._begun = asyncio.Event()
         self._declared_on: AbstractConnection | None = None
         self._watchdog: asyncio.Task[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
         self.lanes = _make_lanes(settings, topology, LaneEvents(on_message, self._changed.set))
 
     @property
@@ -119,17 +120,22 @@ class Intake:
     async def stop(self) -> None:
         """Cancel the consumers for good; channels stay open, so that messages in hand can be settled.
 
-        What a broker that does not answer in time still delivers is not begun.
+        A broker that hangs is waited for once, and shortly; what it still delivers is not begun.
         """
         self._is_stopped = True
-        with suppress(TimeoutError):
-            async with asyncio.timeout(STOP_SECONDS):
-                await self._stop_watching()
-                await self._cancel_consumers(LANES)
+        if self._ending is None:
+            # Left to itself: a cancel that is cut off makes aiormq close the channel, and all in hand comes again.
+            self._ending = asyncio.create_task(self._end_consuming(), name="dspex end of consuming")
+            done, _ = await asyncio.wait({self._ending}, timeout=STOP_SECONDS)
+            for ended in done:
+                ended.result()
 
     async def close(self) -> None:
         """Close the connection; the broker takes back what is not settled."""
         await self._link.close()
+        if self._ending is not None:
+            self._ending.cancel()
+            await asyncio.gather(self._ending, return_exceptions=True)
 
     @asynccontextmanager
     async def paused(self, reason: str, *, lanes: Collection[Lane] = LANES) -> AsyncIterator[None]:
@@ -205,10 +211,11 @@ class Intake:
         if failures:
             raise failures[0]
 
-    async def _stop_watching(self) -> None:
+    async def _end_consuming(self) -> None:
         if self._watchdog is not None:
             self._watchdog.cancel()
             await asyncio.wait({self._watchdog})
+        await self._cancel_consumers(LANES)
 
     async def _cancel_consumers(self, lanes: Collection[Lane]) -> None:
         async with self._mending:

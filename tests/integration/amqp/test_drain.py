@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+from pydantic import SecretStr
+from yarl import URL
+
+from tests.faults.proxy import Proxy
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until, until_depth
 from tests.support.caller import Caller
 from worker.message import Ack
@@ -58,3 +62,26 @@ async def test_in_flight_counts_each_lane_and_is_bounded_by_its_setting(
             await caller.reply(correlation_id)
 
     assert counts == {"create": 0, "execute": 2, "control": 1}
+
+
+async def test_a_broker_that_hangs_at_the_stop_keeps_what_is_in_hand_there(
+    make_handler: MakeHandler, start_consumer: StartConsumer, caller: Caller, amqp_url: str
+) -> None:
+    """Giving up its answer must not close the channel: the job would run again elsewhere, and its ack fail."""
+    handler = make_handler(Ack(), is_open=False)
+    async with (
+        Proxy(URL(amqp_url).port or 0) as proxy,
+        start_consumer(handler.handle, amqp_url=SecretStr(proxy.url(amqp_url))) as consumer,
+    ):
+        job = await caller.publish("execute", {})
+        await handler.seen(1)
+        proxy.swallow()
+        await consumer._intake.stop()
+        proxy.flow()
+        handler.gate.set()
+        await caller.reply(job)
+    again = make_handler(Ack())
+    async with start_consumer(again.handle):
+        await until_depth(caller, "execute", 0)
+
+    assert (len(handler.deliveries), again.deliveries) == (1, [])
