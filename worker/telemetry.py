@@ -209,7 +209,7 @@ def log_uncaught() -> None:
         log_bug(error, event="worker.crashed")
 
     def in_thread(told: threading.ExceptHookArgs) -> None:
-        if told.exc_value is not None:
+        if told.exc_value is not None and not isinstance(told.exc_value, SystemExit):
             log_bug(told.exc_value, event="thread.crashed", thread=told.thread.name if told.thread else None)
 
     def in_finalizer(told: sys.UnraisableHookArgs) -> None:

@@ -28,7 +28,7 @@ _TLS_MODES_WITH_FILES = ("require", "verify-ca", "verify-full")
 # What libpq and asyncpg take in a URL, and the store does: the options that it reads itself, and those that it passes on.
 _POSTGRES_OPTIONS = (
     *(*POSTGRES_TLS_OPTIONS, "connect_timeout", "application_name", "options", "pgbouncer"),
-    *("host", "user", "password", "passfile", "service", "target_session_attrs", "krbsrvname", "gsslib"),
+    *("host", "port", "user", "password", "passfile", "service", "target_session_attrs", "krbsrvname", "gsslib"),
 )
 # They may be named in a refusal: no part of a password reads like one of them.
 _REFUSED_OPTIONS = frozenset(
@@ -125,17 +125,19 @@ def _check_tls_options(given: Mapping[str, str]) -> None:
     mode = given.get("sslmode", given.get("ssl"))
     if mode is not None and mode not in _TLS_MODES:
         raise ValueError(f"`sslmode` must be one of {', '.join(_TLS_MODES)}")
+    if ("sslcert" in given) != ("sslkey" in given):
+        raise ValueError("`sslcert` and `sslkey` go together")
     if given.get("sslrootcert") == TRUSTED_SYSTEM:
         if mode not in (None, "verify-full"):
             raise ValueError(
                 "`sslrootcert=system` needs `sslmode=verify-full`: anybody can get a certificate from such a CA"
             )
+        if "sslcrl" in given:
+            raise ValueError("`sslcrl` does not go with `sslrootcert=system`")
         return
     idle = [name for name in POSTGRES_TLS_OPTIONS[1:] if name in given]
     if idle and mode not in _TLS_MODES_WITH_FILES:
         raise ValueError(f"`{idle[0]}` needs `sslmode=verify-full` (or verify-ca, require), else nothing is verified")
-    if ("sslcert" in given) != ("sslkey" in given):
-        raise ValueError("`sslcert` and `sslkey` go together")
 
 
 def is_loopback(host: str) -> bool:

@@ -407,6 +407,8 @@ def test_a_store_that_the_driver_understands_is_taken(url: str) -> None:
         ("sslmode=prefer&sslcert=/c.pem&sslkey=/c.key", "`sslcert` needs `sslmode=verify-full`"),
         ("sslmode=require&sslcert=/c.pem", "`sslcert` and `sslkey` go together"),
         ("sslmode=require&sslrootcert=system", "`sslrootcert=system` needs `sslmode=verify-full`"),
+        ("sslrootcert=system&sslkey=/c.key", "`sslcert` and `sslkey` go together"),
+        (f"sslrootcert=system&sslcrl={__file__}", "`sslcrl` does not go with `sslrootcert=system`"),
         ("sslmode=verify-full&sslrootcert=/nowhere/sk-secret", "`sslrootcert` names no file that this user may read"),
         ("pgbouncer=sk-secret", "`pgbouncer` must be true or false"),
         ("connect_timeout=soon", "`connect_timeout` must be a number of seconds"),
@@ -429,6 +431,7 @@ def test_an_option_of_the_store_that_would_not_be_heeded_is_refused(query: str, 
         "ssl=require",
         "connect_timeout=5&application_name=x&options=-csearch_path%3Dfoo&target_session_attrs=read-write",
         "host=a:5432&host=b:5432",
+        "host=/run/postgresql&port=5433",
     ],
 )
 def test_options_of_libpq_are_taken(query: str) -> None:

@@ -106,7 +106,7 @@ def test_a_line_after_one_that_was_cut_begins_anew(pipe: tuple[int, TextIO]) -> 
 
 
 _SCRIPT = """
-import asyncio, gc, logging, threading, warnings
+import asyncio, gc, logging, sys, threading, warnings
 logging.getLogger("dspy").addHandler(logging.StreamHandler())
 logging.getLogger("dspy").propagate = False
 from worker.telemetry import configure_logging, log_uncaught
@@ -143,9 +143,10 @@ asyncio.run(forgotten())
 asyncio.run(called_back())
 warnings.warn("old", DeprecationWarning)
 warnings.warn("got " + secret)
-thread = threading.Thread(target=fail, name="t")
-thread.start()
-thread.join()
+for target in (sys.exit, fail):  # the first ends its thread on purpose
+    thread = threading.Thread(target=target, name="t")
+    thread.start()
+    thread.join()
 Final()
 fail()
 """

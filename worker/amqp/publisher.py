@@ -11,7 +11,6 @@ See Also:
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from tenacity.stop import stop_never
 
 from worker import telemetry
 from worker.amqp.callers import Callers
+from worker.amqp.clock import now_ms
 from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, scratch_channel, user_of
 from worker.amqp.copies import Sender, dead_letter_copy, delay_copy, reply_properties
 from worker.amqp.errors import (
@@ -141,7 +141,7 @@ class Publisher:
 
     async def delay(self, incoming: Incoming, delay: Delay) -> None:
         """Copy a message to a step of the delay ladder; it comes back to its work queue after that time."""
-        properties = delay_copy(incoming, trail=delay.trail, sender=self._sender, now_ms=_now_ms())
+        properties = delay_copy(incoming, trail=delay.trail, sender=self._sender, now_ms=now_ms())
         exchange = self._topology.delay_name(delay.delay_ms)
         await self._deliver(Parcel(exchange, incoming.queue, incoming.message.body, properties), refusals=None)
 
@@ -151,7 +151,7 @@ class Publisher:
         Raises:
             DeadLetterRefusedError: The queue is full; nothing was lost, the original is still unsettled.
         """
-        properties = dead_letter_copy(incoming, letter=letter, sender=self._sender, now_ms=_now_ms())
+        properties = dead_letter_copy(incoming, letter=letter, sender=self._sender, now_ms=now_ms())
         parcel = Parcel(self._topology.dead_exchange, incoming.queue, incoming.message.body, properties)
         try:
             await self._deliver(parcel, refusals=1)
@@ -295,7 +295,3 @@ def _count_retry(_: RetryCallState) -> None:
 def _report_unroutable(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     _log.error("no queue takes a copy; declaring the topology again", exchange=str(error))
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

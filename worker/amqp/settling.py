@@ -25,7 +25,6 @@ See Also:
 from __future__ import annotations
 
 import asyncio
-import time
 from contextlib import suppress
 from dataclasses import replace
 from typing import assert_never
@@ -34,6 +33,7 @@ import structlog
 
 from worker import telemetry
 from worker.amqp.alone import unless
+from worker.amqp.clock import now_ms
 from worker.amqp.errors import DeadLetterRefusedError, ReplyTooLargeError
 from worker.amqp.incoming import Incoming
 from worker.amqp.intake import Intake
@@ -100,7 +100,7 @@ class Settler:
         settlement = outcome.settlement
         if isinstance(settlement, Ack):
             settlement = DeadLetter(Letter.of(error))
-        reply = None if outcome.reply is None else make_unsendable(outcome.reply, error, now_ms=_now_ms())
+        reply = None if outcome.reply is None else make_unsendable(outcome.reply, error, now_ms=now_ms())
         outcome = replace(outcome, reply=reply, settlement=settlement, code=error.code)
         with suppress(ReplyTooLargeError):
             return outcome, await self._reply(outcome)
@@ -182,10 +182,6 @@ _LABELS: dict[type[Settlement], str] = {
     Leave: "leave",
     GiveBack: "give_back",
 }
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _resolve(

@@ -23,9 +23,9 @@ See Also:
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 
+from worker.amqp.clock import now_ms
 from worker.errors import ReplyToNotAllowedError, WorkerLostError
 from worker.message import (
     Ack,
@@ -66,7 +66,7 @@ def is_convicted(delivery: Delivery) -> bool:
 
 def hop(delivery: Delivery, *, delay_ms: int) -> Delay:
     """Return a suspect's wait on the ladder, which is no attempt."""
-    waited = delivery.trail.waited(first_ms=_now_ms())
+    waited = delivery.trail.waited(first_ms=now_ms())
     return Delay(delay_ms, replace(waited, deliveries=_deliveries(delivery)))
 
 
@@ -112,7 +112,7 @@ def _reply(delivery: Delivery, error: WorkerLostError, *, settings: Settings) ->
         )
     except ReplyToNotAllowedError:
         return None
-    body = encode_error(None, error, now_ms=_now_ms())
+    body = encode_error(None, error, now_ms=now_ms())
     return make_reply(
         delivery, body, job_key=delivery.message_id, namespace=settings.namespace, attempts=0, tenant=tenant
     )
@@ -128,7 +128,3 @@ def _limit(delivery: Delivery) -> int:
 
 def _has_row(delivery: Delivery) -> bool:
     return delivery.message_id is not None or delivery.correlation_id is not None
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000

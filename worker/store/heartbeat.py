@@ -21,6 +21,7 @@ import structlog
 from sqlalchemy import BigInteger, Connection, bindparam, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
+from worker.store.availability import StoreUnavailableError
 from worker.store.database import Database
 from worker.store.inbox import Tenure
 from worker.store.schema import NowMs, workers
@@ -148,7 +149,9 @@ class Heartbeat:
                     is_well = True
                 except Exception as error:  # noqa: BLE001 - whatever it is, the process lives and must say so again
                     if is_well:
-                        log.warning("heartbeat.failed", error=type(error).__name__, again_seconds=self._seconds)
+                        # The words of any other error may quote a value.
+                        reason = str(error) if isinstance(error, StoreUnavailableError) else type(error).__name__
+                        log.warning("heartbeat.failed", reason=reason, again_seconds=self._seconds)
                     is_well = False
                 await asyncio.sleep(self._seconds)
         finally:

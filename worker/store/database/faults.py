@@ -122,7 +122,9 @@ def _is_lasting(name: str, error: BaseException) -> bool:
     """Tell whether only somebody who changes the file or the setting can help; a server may be mended elsewhere."""
     if not name.startswith("sqlite:"):
         return False
-    return isinstance(error, OSError) or any(words in str(error) for words in _LASTING)
+    # A disk that stalls is an OSError as well, by its class.
+    is_of_the_file = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+    return is_of_the_file or any(words in str(error) for words in _LASTING)
 
 
 def _reason(error: BaseException) -> str:
