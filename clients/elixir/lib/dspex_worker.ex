@@ -164,7 +164,7 @@ defmodule DSPexWorker do
     inputs
     |> Stream.map(&{&1, trace.()})
     |> Many.stream(
-      fn {input, trace} -> one.(client, signature_or_program, input, name.(input) ++ trace ++ options) end,
+      fn {input, trace} -> one.(client, signature_or_program, input, Keyword.merge(options, name.(input) ++ trace)) end,
       many
     )
   end

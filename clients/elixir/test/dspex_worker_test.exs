@@ -1,7 +1,7 @@
 defmodule DSPexWorkerTest do
   use ExUnit.Case, async: true
 
-  alias DSPexWorker.{Client, Error, FakeBroker, Program, Result}
+  alias DSPexWorker.{Await, Client, Error, FakeBroker, Program, Result}
   alias DSPexWorker.Signature.Definition
   alias DSPexWorker.TestSignatures.{Question, Sentiment}
 
@@ -379,20 +379,18 @@ defmodule DSPexWorkerTest do
         FakeBroker.reply(broker, first, echo(first))
         assert [{:ok, %{"text" => "1"}}] = Task.await(many)
         assert await_idle(client).in_flight == 0
-        flush_published()
+        flush_published(broker)
       end
     end
 
-    defp await_idle(client) do
-      case Client.status(client) do
-        %{in_flight: 0} = status -> status
-        _busy -> await_idle(client)
-      end
-    end
+    defp await_idle(client), do: Await.status(client, &(&1.in_flight == 0))
 
-    defp flush_published do
+    defp flush_published(broker) do
+      # What was published before is told by then.
+      :sys.get_state(broker)
+
       receive do
-        {:published, _message} -> flush_published()
+        {:published, _message} -> flush_published(broker)
       after
         0 -> :ok
       end

@@ -4,7 +4,7 @@ defmodule DSPexWorker.AdapterTest do
 
   import ExUnit.CaptureLog
 
-  alias DSPexWorker.{Adapter, Client, FakeBroker}
+  alias DSPexWorker.{Adapter, Await, Client, FakeBroker}
   alias DSPexWorker.TestSignatures.Sentiment
 
   doctest Adapter
@@ -33,7 +33,9 @@ defmodule DSPexWorker.AdapterTest do
   setup do
     broker = start_supervised!({FakeBroker, self()})
     options = [name: __MODULE__.LLM, url: FakeBroker.url(broker), transport: FakeBroker]
-    start_supervised!({Client, options})
+    client = start_supervised!({Client, options})
+    # What times out before there is a connection is another error.
+    Await.status(client, &(&1.connection == :up))
     Application.put_env(:dspex_worker, :client, __MODULE__.LLM)
     on_exit(fn -> Application.delete_env(:dspex_worker, :client) end)
     {:ok, broker: broker}

@@ -3,7 +3,7 @@ defmodule DSPexWorker.ClientTest do
 
   import ExUnit.CaptureLog
 
-  alias DSPexWorker.{Client, Error, FakeBroker}
+  alias DSPexWorker.{Await, Client, Error, FakeBroker}
   alias DSPexWorker.Transport.Message
 
   setup do
@@ -14,6 +14,17 @@ defmodule DSPexWorker.ClientTest do
     defaults = [url: FakeBroker.url(broker), transport: FakeBroker, backoff: {1, 5}]
     client = start_supervised!({Client, Keyword.merge(defaults, options)})
     assert_receive {:listening, _replies}
+    Await.status(client, &(&1.connection == :up))
+    client
+  end
+
+  # It has seen a worker, so what is called next is sent at once, before its time may be up.
+  defp start_used_client(broker) do
+    client = start_client(broker)
+    task = ask(client)
+    assert_receive {:published, message}
+    FakeBroker.reply(broker, message, pong())
+    assert {:ok, _result} = Task.await(task)
     client
   end
 
@@ -173,12 +184,14 @@ defmodule DSPexWorker.ClientTest do
     test "whose process has ended before it was sent is not sent", %{broker: broker} do
       client = start_client(broker, requires_worker: false)
       FakeBroker.event(broker, :blocked)
+      assert Await.status(client, &(&1.connection == :blocked)).in_flight == 0
       caller = spawn(fn -> DSPexWorker.call(client, "ping", %{}, timeout: :infinity) end)
       assert await_in_flight(client, 1) == 1
       Process.exit(caller, :kill)
       assert await_in_flight(client, 0) == 0
       FakeBroker.event(broker, :unblocked)
-      assert Client.status(client).connection == :up
+      Await.status(client, &(&1.connection == :up))
+      told_all(broker)
 
       refute_received {:published, _message}
     end
@@ -223,10 +236,10 @@ defmodule DSPexWorker.ClientTest do
     end
 
     test "is the answer to a time-out where the consumers are gone by then", %{broker: broker} do
-      client = start_client(broker)
+      client = start_used_client(broker)
+      FakeBroker.set_consumers(broker, "dspex.control", {:ok, 0})
       task = ask(client, timeout: 50)
       assert_receive {:published, _message}
-      FakeBroker.set_consumers(broker, "dspex.control", {:ok, 0})
 
       assert {:error, %Error{code: :no_worker}} = Task.await(task)
     end
@@ -260,7 +273,7 @@ defmodule DSPexWorker.ClientTest do
 
   describe "a time-out" do
     test "names the message id, under which the job may be asked for again", %{broker: broker} do
-      client = start_client(broker)
+      client = start_used_client(broker)
       task = ask(client, timeout: 30, message_id: "order-1")
       assert_receive {:published, _message}
 
@@ -269,7 +282,7 @@ defmodule DSPexWorker.ClientTest do
     end
 
     test "drops the reply that comes too late", %{broker: broker} do
-      client = start_client(broker)
+      client = start_used_client(broker)
       task = ask(client, timeout: 30)
       assert_receive {:published, message}
       assert {:error, %Error{code: :timeout}} = Task.await(task)
@@ -354,7 +367,7 @@ defmodule DSPexWorker.ClientTest do
       task = ask(client)
       assert_receive {:counted, "dspex.control"}
       FakeBroker.set_consumers(broker, "dspex.control", {:ok, 1})
-      assert_receive {:published, message}, 2_000
+      assert_receive {:published, message}
       FakeBroker.reply(broker, message, pong())
 
       assert {:ok, _result} = Task.await(task)
@@ -447,9 +460,10 @@ defmodule DSPexWorker.ClientTest do
     test "that blocks its publishers is waited for", %{broker: broker} do
       client = start_client(broker, requires_worker: false)
       FakeBroker.event(broker, :blocked)
-      assert Client.status(client).connection == :blocked
+      assert Await.status(client, &(&1.connection == :blocked)).in_flight == 0
       task = ask(client)
       assert await_in_flight(client, 1) == 1
+      told_all(broker)
       refute_received {:published, _message}
 
       FakeBroker.event(broker, :unblocked)
@@ -458,12 +472,10 @@ defmodule DSPexWorker.ClientTest do
       assert {:ok, _result} = Task.await(task)
     end
 
-    defp await_in_flight(client, count) do
-      case Client.status(client).in_flight do
-        ^count -> count
-        _fewer -> await_in_flight(client, count)
-      end
-    end
+    defp await_in_flight(client, count), do: Await.status(client, &(&1.in_flight == count)).in_flight
+
+    # What was published before is told by then.
+    defp told_all(broker), do: :sys.get_state(broker)
 
     test "that cannot route a message for another reason says which", %{broker: broker} do
       client = start_client(broker)

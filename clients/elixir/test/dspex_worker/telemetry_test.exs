@@ -69,8 +69,8 @@ defmodule DSPexWorker.TelemetryTest do
     {:ok, _outputs} = DSPexWorker.predict(context.client, Sentiment, %{text: "a"})
     assert traced() == trace
 
-    for ordered? <- [true, false] do
-      many = DSPexWorker.execute_many(context.client, Sentiment, [%{text: "a"}], ordered: ordered?)
+    for ordered? <- [true, false], none <- [[], [traceparent: nil], [traceparent: nil, tracestate: nil]] do
+      many = DSPexWorker.execute_many(context.client, Sentiment, [%{text: "a"}], [ordered: ordered?] ++ none)
       assert [{:ok, _outputs}] = Enum.to_list(many)
       assert traced() == trace
     end

@@ -5,7 +5,7 @@ defmodule DSPexWorker.Integration.BrokerTest do
 
   import ExUnit.CaptureLog
 
-  alias DSPexWorker.{Client, Error, Stage, Transport}
+  alias DSPexWorker.{Await, Client, Error, Stage, Transport}
 
   @moduletag :integration
   @moduletag timeout: 120_000
@@ -44,11 +44,13 @@ defmodule DSPexWorker.Integration.BrokerTest do
             do: start_client(stage, [transport: transport] ++ own_replies(@options, transport))
 
       capture_log(fn ->
-        calling = for client <- clients, number <- 1..10, do: Task.async(fn -> predict(client, number, lm: :remote) end)
+        # However long the broker takes to come back.
+        ask = fn client, number, more -> Task.async(fn -> predict(client, number, [timeout: :infinity] ++ more) end) end
+        calling = for client <- clients, number <- 1..10, do: ask.(client, number, lm: :remote)
         Stage.ask(stage, "reach_lm", %{calls: before + 20})
         Stage.ask(stage, "kill_broker")
         # Those that are made while nobody listens wait for the broker.
-        waiting = for client <- clients, do: Task.async(fn -> predict(client, 11, []) end)
+        waiting = for client <- clients, do: ask.(client, 11, [])
         Stage.ask(stage, "start_broker")
         Stage.ask(stage, "mend_lm", %{outputs: @answer})
 
@@ -91,9 +93,10 @@ defmodule DSPexWorker.Integration.BrokerTest do
     capture_log(fn ->
       for transport <- @transports do
         foreign = start_client(stage, url: url, transport: transport, namespace: "billing")
-        assert {:error, %Error{code: :no_worker}} = predict(foreign, 1, timeout: 5_000)
+        assert {:error, %Error{code: :no_worker}} = predict(foreign, 1, timeout: 30_000)
 
         borrowed = start_client(stage, url: url, transport: transport, reply_queue: "mall")
+        Await.status(borrowed, &match?(%{reason: "ACCESS_REFUSED" <> _text}, &1))
         assert {:error, %Error{code: :connection, message: message}} = predict(borrowed, 1, timeout: 1_000)
         assert message =~ "ACCESS_REFUSED - access to queue"
         assert %{connection: :down, reason: "ACCESS_REFUSED" <> _text} = Client.status(borrowed)

@@ -96,7 +96,7 @@ defmodule DSPexWorker.Integration.WorkersTest do
     Stage.ask(stage, "hold_lm")
 
     assert {:error, %Error{code: :timeout, details: %{message_id: "order-18"}}} =
-             predict(client, message_id: "order-18", timeout: 1_000)
+             predict(client, message_id: "order-18", timeout: 3_000)
 
     assert {:pending, :running} = DSPexWorker.get_result(client, "order-18")
     Stage.ask(stage, "mend_lm", %{outputs: @answer})

@@ -39,6 +39,8 @@ defmodule DSPexWorker.ProjectTest do
        {"MIX_ENV", "prod"},
        {"MIX_ARCHIVES", folder},
        {"MIX_BUILD_PATH", folder <> "/_build"},
+       # Mix leaves files there.
+       {"TMPDIR", folder},
        {"DSPEX_TEST_HEX", nil}
      ]}
   end
@@ -61,7 +63,7 @@ defmodule DSPexWorker.ProjectTest do
   end
 
   @tag :integration
-  @tag timeout: 120_000
+  @tag timeout: 300_000
   test "a project of somebody else calls a worker with RabbitMQ's own libraries, as it is and as a release", context do
     %{folder: folder, environment: environment} = context
     [listed] = Regex.run(~r/(?<=```elixir\n)def application do\n.*?(?=```)/s, File.read!(Path.join(@root, "README.md")))
