@@ -128,6 +128,7 @@ async def test_ctrl_c_ends_with_a_report(
     assert len(await take(connection, topology.work_queue("execute"))) == report["replayed"]
 
 
+@pytest.mark.timeout(120)
 async def test_what_would_fail_again_is_found_before_anything_moves(
     connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -14,17 +14,12 @@ from typing import Any
 import aiohttp
 import pytest
 import yarl
+from child_processes import free_port
 
 from tests.faults.proxy import Proxy
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub
 from tests.support.processes import COMMAND, WorkerProcess, worker_environment
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

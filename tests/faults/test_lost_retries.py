@@ -20,7 +20,14 @@ pytestmark = [pytest.mark.asyncio(loop_scope="session"), pytest.mark.slow, pytes
 _RETRY_AFTER_SECONDS = 2
 # A job may be claimed so much earlier, because the clocks of the broker and the store are not one.
 _UNEVEN_SECONDS = 0.1
-_SETTINGS = {"delays_seconds": f"0.5,{_RETRY_AFTER_SECONDS}", "max_repairs": "0"}
+_SETTINGS = {
+    "delays_seconds": f"0.5,{_RETRY_AFTER_SECONDS}",
+    "max_repairs": "0",
+    # The LM is held while a second worker starts.
+    "lm_timeout_seconds": "30",
+    "job_timeout_seconds": "60",
+    "drain_seconds": "70",
+}
 # Where no copy of the message is on the ladder yet, and where one is: then two of them go round.
 _EDGES = ("store.release:after", "publisher.delay:after")
 

@@ -17,6 +17,9 @@ from worker.settings import Settings, load
 
 StartWorker = Callable[..., AbstractAsyncContextManager[Consumer]]
 
+# For `StartWorker`, where a time-out of the LM or the job would be another story than the test's.
+PATIENT = {"lm_timeout_seconds": "30", "job_timeout_seconds": "60", "drain_seconds": "70"}
+
 
 @pytest.fixture
 async def lm_stub() -> AsyncIterator[LMStub]:

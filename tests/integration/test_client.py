@@ -309,6 +309,7 @@ async def test_a_request_that_cannot_be_encoded_fails_alone(client, amqp_url, na
     assert result.outputs == {"a": 1}
 
 
+@pytest.mark.timeout(120)
 async def test_a_request_larger_than_the_broker_takes_fails_alone():
     """The broker closes the channel, RabbitMQ 4 at 16 MiB unless told otherwise: it is not sent again and again."""
     first = asyncio.Event()
@@ -319,7 +320,7 @@ async def test_a_request_larger_than_the_broker_takes_fails_alone():
         first.set()
 
     with temporary_folder() as folder, RabbitNode(folder / "rabbitmq", config="max_message_size = 100000\n") as node:
-        async with Stand(node.url, "dspex.execute", answer) as stand, Client(node.url, timeout=10) as client:
+        async with Stand(node.url, "dspex.execute", answer) as stand, Client(node.url, timeout=30) as client:
             waiting = asyncio.create_task(client.execute("p", {"a": 1}))
             await first.wait()
             with pytest.raises(ClientError, match="larger than configured max size 100000"):

@@ -8,7 +8,7 @@ import pytest
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelPreconditionFailed
 
-from tests.integration.conftest import StartWorker
+from tests.integration.conftest import PATIENT, StartWorker
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub
 from worker.amqp import publisher
@@ -31,7 +31,7 @@ async def test_an_answer_that_fits_into_no_reply_ends_its_job_and_is_asked_for_o
 ) -> None:
     """Paid for once, repairs or not: the error is stored, answered, dead-lettered, and can be asked for."""
     lm_stub.outputs = {"label": "x" * 16 * MIB}
-    async with start_worker(lm_timeout_seconds="4"):
+    async with start_worker(**PATIENT):
         reply = await caller.call("execute", JOB, message_id="m1")
         again = await caller.call("execute", JOB, message_id="m1")
         letter = await caller.dead_letter("execute")
@@ -52,7 +52,7 @@ async def test_the_largest_answer_that_is_kept_can_also_be_asked_for(
 ) -> None:
     """What is stored leaves room for the reply of get_result around it."""
     lm_stub.outputs = {"label": "x" * (15 * MIB - 65 * 1024)}
-    async with start_worker(lm_timeout_seconds="4"):
+    async with start_worker(**PATIENT):
         reply = await caller.call("execute", JOB, message_id="m1")
         kept = await control(caller, "get_result", message_id="m1")
 

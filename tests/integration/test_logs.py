@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import socket
 import subprocess
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from child_processes import free_port
 from yarl import URL
 
 from tests.faults.proxy import Proxy
@@ -22,12 +22,6 @@ from tests.support.processes import COMMAND, WorkerProcess, clean_environment
 
 SECRET = "I love it"
 CONCURRENCY = 4
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -54,7 +48,7 @@ async def unlogged(
         if not is_full:
             with os.fdopen(source) as log:
                 await asyncio.to_thread(lambda: next(line for line in log if "worker.starting" in line))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(50):
             while not await is_ready(given["http_port"]):  # noqa: ASYNC110 - the port tells nobody
                 await asyncio.sleep(0.05)
         yield process
@@ -76,6 +70,7 @@ async def page(port: str, path: str) -> str:
         return await response.text()
 
 
+@pytest.mark.timeout(120)
 async def test_a_log_that_takes_nothing_costs_no_job(
     unlogged: asyncio.subprocess.Process, given: dict[str, str], caller: Caller, lm_stub: LMStub
 ) -> None:
@@ -101,13 +96,15 @@ async def quoting(prompt: str, call: int) -> web.StreamResponse:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_every_line_is_json_and_quotes_nobody_in_an_outage_too(
     amqp_url: str, given: dict[str, str], caller: Caller, lm_stub: LMStub
 ) -> None:
     """The provider's error quotes the prompt; then the broker is a black hole, and the worker is stopped."""
     lm_stub.behaviour = quoting
     async with Proxy(URL(amqp_url).port or 5672) as proxy:
-        given |= {"amqp_url": proxy.url(amqp_url), "job_timeout_seconds": "1.5", "drain_seconds": "2"}
+        given |= {"amqp_url": proxy.url(amqp_url)}
+        given |= {"lm_timeout_seconds": "10", "job_timeout_seconds": "15", "drain_seconds": "16"}
         worker = WorkerProcess(clean_environment(**given | {"log_level": "debug"}))
         await worker.start()
         for n in range(6):

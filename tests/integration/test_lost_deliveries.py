@@ -10,7 +10,7 @@ from yarl import URL
 
 from tests.faults.proxy import Proxy
 from tests.integration.amqp.conftest import until, until_depth
-from tests.integration.conftest import StartWorker
+from tests.integration.conftest import PATIENT, StartWorker
 from tests.integration.test_settlement import GOOD, execute
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing, saying
@@ -47,9 +47,9 @@ async def test_a_retry_keeps_its_time_where_its_delivery_died_during_the_run(
     """The broker has the message back before the run ends: no copy is on the ladder, and another worker gets it at once."""
     limited = LimitedOnce()
     lm_stub.behaviour = limited.act
-    steps = f"0.2,{RETRY_AFTER_SECONDS}"
+    settings = PATIENT | {"delays_seconds": f"0.2,{RETRY_AFTER_SECONDS}"}
     async with Proxy(URL(amqp_url).port or 5672) as proxy:
-        async with start_worker(amqp_url=proxy.url(amqp_url), delays_seconds=steps) as cut_off:
+        async with start_worker(amqp_url=proxy.url(amqp_url), **settings) as cut_off:
             correlation_id = await caller.publish("execute", execute(), message_id="m1")
             await lm_stub.reach(1)
             await proxy.refuse()
@@ -57,7 +57,7 @@ async def test_a_retry_keeps_its_time_where_its_delivery_died_during_the_run(
             await until_depth(caller, "execute", 1)
             limited.gate.set()
             await until(lambda: cut_off.in_flight("execute") == 0)
-            async with start_worker(delays_seconds=steps):
+            async with start_worker(**settings):
                 reply = await caller.reply(correlation_id)
             await proxy.accept()
         left = [await caller.depth(queue) for queue in ("execute", "execute.dead", "delay.200", "delay.2000")]

@@ -68,27 +68,14 @@ async def stop_timed(worker: WorkerProcess) -> tuple[int, float]:
     return code, time.monotonic() - began
 
 
-async def test_an_idle_worker_stops_in_time_while_postgresql_hangs(
-    environment: dict[str, str], postgres_url: str
+@pytest.mark.parametrize("setting", ["DSPEX_STORE_URL", "DSPEX_AMQP_URL"])
+async def test_an_idle_worker_stops_in_time_while_a_server_hangs(
+    environment: dict[str, str], postgres_url: str, setting: str
 ) -> None:
-    """Ten seconds for each pooled connection in turn outlast the grace of any supervisor."""
-    async with Proxy(make_url(postgres_url).port or 0) as proxy:
-        worker = WorkerProcess(clean_environment() | environment | {"DSPEX_STORE_URL": proxy.url(postgres_url)})
-        await worker.start()
-        proxy.swallow()
-
-        code, seconds = await stop_timed(worker)
-        proxy.flow()
-
-    assert code == 0
-    assert seconds < _MOST_SECONDS
-
-
-async def test_an_idle_worker_stops_in_time_while_the_broker_hangs(environment: dict[str, str]) -> None:
-    """Neither the end of the consumers nor that of the connections is waited for."""
-    url = environment["DSPEX_AMQP_URL"]
+    """PostgreSQL's pool, consumers and connections: none is waited for, and ten seconds each outlast any supervisor."""
+    url = {**environment, "DSPEX_STORE_URL": postgres_url}[setting]
     async with Proxy(make_url(url).port or 0) as proxy:
-        worker = WorkerProcess(clean_environment() | environment | {"DSPEX_AMQP_URL": proxy.url(url)})
+        worker = WorkerProcess(clean_environment() | environment | {setting: proxy.url(url)})
         await worker.start()
         proxy.swallow()
 
@@ -99,6 +86,7 @@ async def test_an_idle_worker_stops_in_time_while_the_broker_hangs(environment: 
     assert seconds < _MOST_SECONDS
 
 
+@pytest.mark.timeout(120)
 async def test_a_worker_stops_in_time_with_a_result_that_cannot_be_stored(
     environment: dict[str, str], caller: Caller, lm_stub: LMStub, tmp_path: Path
 ) -> None:

@@ -11,6 +11,7 @@ import asyncpg
 import pytest
 from sqlalchemy import make_url
 
+from tests.faults.proxy import Proxy
 from tests.integration.store.rows import NAMESPACE, Hand, OpenStore
 from worker.store import Store
 from worker.store.database import connect
@@ -40,6 +41,13 @@ async def store_url(engine_url: str) -> AsyncIterator[str]:
     yield engine_url
     if engine_url.startswith("postgresql"):
         await _execute(engine_url, "DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+
+
+@pytest.fixture
+async def proxy(store_url: str) -> AsyncIterator[Proxy]:
+    """What stands before the store's PostgreSQL server, for a URL with its port."""
+    async with Proxy(make_url(store_url).port or 0) as proxy:
+        yield proxy
 
 
 @pytest.fixture

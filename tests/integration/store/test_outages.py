@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from sqlalchemy import make_url, text
@@ -15,12 +14,6 @@ from worker.store import Store, StoreUnavailableError, Verdict, briefly, steadil
 from worker.store.database import connect
 from worker.store.heartbeat import Heartbeat
 from worker.store.inbox import Tenure
-
-
-@pytest.fixture
-async def proxy(store_url: str) -> AsyncIterator[Proxy]:
-    async with Proxy(make_url(store_url).port or 0) as proxy:
-        yield proxy
 
 
 @on_postgresql

@@ -42,12 +42,12 @@ async def test_the_time_comes_by_the_stores_clock(store: Store, other: Store, ha
     while (claim := await other.claim(ticket())).verdict is Verdict.ELSEWHERE:
         early_ms.append(claim.now_ms)
 
-    assert max(early_ms) < due_ms <= claim.now_ms
+    assert max(early_ms, default=0) < due_ms <= claim.now_ms
     assert (claim.verdict, claim.attempts, claim.lm_calls, claim.cost_usd) == (Verdict.MINE, 1, 1, 0.5)
 
 
 @pytest.mark.parametrize(
-    ("left_ms", "verdict"), [(5_000, Verdict.ELSEWHERE), (0, Verdict.MINE), (-5_000, Verdict.MINE)]
+    ("left_ms", "verdict"), [(60_000, Verdict.ELSEWHERE), (0, Verdict.MINE), (-60_000, Verdict.MINE)]
 )
 async def test_only_a_time_to_come_is_waited_for(store: Store, hand: Hand, left_ms: int, verdict: Verdict) -> None:
     """A job that is due, or long overdue, is anybody's."""

@@ -72,7 +72,7 @@ def _make_secure(data: Path, authority: Authority) -> None:
 
 async def encryption(url: str) -> bool:
     """Tell whether a connection is encrypted."""
-    database = connect(url, lock_seconds=3)
+    database = connect(url, lock_seconds=15)
     try:
         asked = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
         return bool(await database.read(lambda c: c.execute(text(asked)).scalar_one()))
