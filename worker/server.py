@@ -28,6 +28,7 @@ from worker.amqp.publisher import Publisher
 from worker.amqp.topology import Topology
 from worker.circuits import Circuits
 from worker.commands import Commands
+from worker.condition import Condition, Parts
 from worker.execution import Runner
 from worker.handler import Handler
 from worker.inbox import Inbox
@@ -47,7 +48,6 @@ _FLUSH_SECONDS = 1.0
 _LAST_FLUSH_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
-_READY_SECONDS = 5.0
 _LISTEN_SECONDS = 5.0
 _WATCH_SECONDS = 0.5
 _PAID_LANES: tuple[Lane, ...] = ("execute",)
@@ -110,7 +110,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
     _tell_start(settings)
     async with contextlib.AsyncExitStack() as stack:
         # Before the store and the broker, which may be away for long: that is no reason to take the worker for dead.
-        condition = _Condition()
+        condition = Condition()
         await stack.enter_async_context(_http(settings, condition.missing, condition.fault))
         store = await _open_store(settings, worker_id=worker_id)
         stack.push_async_callback(store.close)
@@ -121,7 +121,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         stack.push_async_callback(_last_flush, store, left.commands)
         consumer = Consumer(settings, topology, handle=left.handler.handle, publisher=publisher, worker_id=worker_id)
         hearing = Hearing(lambda: consumer.is_deaf, clock=time.monotonic)
-        condition.parts = _Parts(store, consumer, publisher, hearing)
+        condition.parts = Parts(store, consumer, publisher, hearing)
         stack.push_async_callback(publisher.close)
         await publisher.start()
         await consumer.start()
@@ -211,44 +211,6 @@ def _left_hand(settings: Settings, store: Store, *, callers: Callers, worker_id:
     questions = Questions(store, programs, lms=lms, commands=commands, worker_id=worker_id)
     handler = Handler(settings, inbox=inbox, commands=commands, questions=questions, clock_ms=now_ms)
     return _LeftHand(lms, inbox, commands, handler)
-
-
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    store: Store
-    consumer: Consumer
-    publisher: Publisher
-    hearing: Hearing
-
-
-@dataclass(slots=True)
-class _Condition:
-    """How the worker is.
-
-    Attributes:
-        parts: Whom to ask; None until the store is open.
-    """
-
-    parts: _Parts | None = None
-
-    def fault(self) -> str | None:
-        """Return why the worker should be started again, or None."""
-        return self.parts.hearing.fault() if self.parts else None
-
-    async def missing(self) -> list[str]:
-        """Return what keeps the worker from taking and answering jobs, one phrase each."""
-        if self.parts is None:
-            return ["store: not reached yet"]
-        faults = self.parts.consumer.faults
-        publisher = self.parts.publisher
-        if not publisher.is_ready:
-            faults.append("not publishing" + (": an alarm of the broker" if publisher.is_blocked else ""))
-        try:
-            async with asyncio.timeout(_READY_SECONDS):
-                await self.parts.store.ping()
-        except (StoreUnavailableError, TimeoutError) as error:
-            faults.append(f"store: {str(error) or 'no answer'}")
-        return faults
 
 
 @contextlib.asynccontextmanager

@@ -14,7 +14,8 @@ from aio_pika.abc import AbstractConnection
 
 from tests.integration.amqp.raw import publish
 from tests.support.processes import COMMAND, clean_environment
-from worker.amqp.connection import scratch_channel, user_of
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import user_of
 from worker.amqp.dead_letters.source import peek
 from worker.amqp.topology import Topology, declare, measure
 from worker.blueprints import Blueprints

@@ -19,7 +19,8 @@ from yarl import URL
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing
 from tests.support.processes import COMMAND, WorkerProcess, worker_environment
-from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect
 from worker.amqp.topology import DEFAULT_DELAYS_MS, Topology, declare, measure
 
 PATIENCE_SECONDS = 20.0

@@ -27,7 +27,8 @@ from tests.integration.conftest import StartWorker
 from tests.support.lm_stub import LMStub, failing, in_turn
 from tests.support.pages import ROOT
 from tests.support.processes import COMMAND, WorkerProcess, clean_environment
-from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect
 from worker.amqp.topology import Topology, declare
 from worker.client import Client, ReplyError
 

@@ -16,7 +16,8 @@ from rabbit_node import RabbitNode
 from tests.integration.conftest import StartWorker
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing
-from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect
 from worker.amqp.topology import measure
 
 DEFINITION = {

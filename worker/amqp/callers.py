@@ -25,7 +25,8 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelLockedResource, Chann
 from cachetools import LRUCache
 from pamqp.commands import Queue
 
-from worker.amqp.connection import RPC_SECONDS, Link, losses, open_channel
+from worker.amqp.channels import open_channel
+from worker.amqp.connection import RPC_SECONDS, Link, losses
 from worker.amqp.errors import ConnectionLostError
 from worker.message import DIRECT_REPLY_TO
 

@@ -10,7 +10,8 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from worker.amqp.connection import RPC_SECONDS, losses, open_channel
+from worker.amqp.channels import open_channel
+from worker.amqp.connection import RPC_SECONDS, losses
 from worker.amqp.errors import ConnectionLostError
 from worker.message import Lane
 

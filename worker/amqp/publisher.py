@@ -26,8 +26,9 @@ from tenacity.stop import stop_never
 
 from worker import telemetry
 from worker.amqp.callers import Callers
+from worker.amqp.channels import close_quietly, open_channel, scratch_channel
 from worker.amqp.clock import now_ms
-from worker.amqp.connection import Link, close_quietly, losses, open_channel, ready, scratch_channel, user_of
+from worker.amqp.connection import Link, losses, ready, user_of
 from worker.amqp.copies import Sender, dead_letter_copy, delay_copy, reply_properties
 from worker.amqp.errors import (
     ConnectionLostError,

@@ -29,7 +29,8 @@ from pamqp.base import Frame
 from pamqp.commands import Exchange as Exchanges
 from pamqp.commands import Queue as Queues
 
-from worker.amqp.connection import RPC_SECONDS, close_quietly, losses, open_channel, scratch_channel
+from worker.amqp.channels import close_quietly, open_channel, scratch_channel
+from worker.amqp.connection import RPC_SECONDS, losses
 from worker.amqp.differences import read_difference
 from worker.amqp.errors import ConnectionLostError, TopologyError
 from worker.message import LANES, Lane

@@ -12,7 +12,8 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import AbstractConnection as WireConnection
 from aiormq.exceptions import AMQPError, AuthenticationError, ConnectionClosed, ProbableAuthenticationError
 
-from worker.amqp.connection import connect, is_blocked, mask_url, open_channel
+from worker.amqp.channels import open_channel
+from worker.amqp.connection import connect, is_blocked, mask_url
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.tls import explain
 from worker.doctor.check import CHECK_SECONDS, Check, error, ok, warning

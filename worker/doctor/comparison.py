@@ -23,7 +23,8 @@ from aiormq.exceptions import (
     ChannelPreconditionFailed,
 )
 
-from worker.amqp.connection import RPC_SECONDS, losses, open_channel, scratch_channel
+from worker.amqp.channels import open_channel, scratch_channel
+from worker.amqp.connection import RPC_SECONDS, losses
 from worker.amqp.differences import Difference, read_difference
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.topology import Exchange, Queue, Topology

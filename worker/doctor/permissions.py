@@ -23,7 +23,8 @@ from aiormq.channel import Channel
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 from pamqp.commands import Basic
 
-from worker.amqp.connection import RPC_SECONDS, is_blocked, losses, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import RPC_SECONDS, is_blocked, losses
 from worker.amqp.topology import Binding, Topology
 from worker.doctor.check import Check, error, ok, skipped
 from worker.doctor.comparison import Finding, State

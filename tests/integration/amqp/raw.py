@@ -7,7 +7,7 @@ from typing import Any
 from aio_pika.abc import AbstractConnection
 from pamqp.commands import Basic
 
-from worker.amqp.connection import scratch_channel
+from worker.amqp.channels import scratch_channel
 
 
 class _Properties(Basic.Properties):

@@ -11,7 +11,8 @@ import pytest
 from aio_pika.abc import AbstractConnection, AbstractIncomingMessage
 
 from worker.amqp.callers import Callers
-from worker.amqp.connection import Link, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import Link
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from aiormq.exceptions import ChannelNotFoundEntity
 from pamqp.commands import Queue as Queues
 
-from worker.amqp.connection import connect, is_open, losses, open_channel, scratch_channel
+from worker.amqp.channels import open_channel, scratch_channel
+from worker.amqp.connection import connect, is_open, losses
 from worker.amqp.errors import ConnectionLostError
 
 _ASKING = 40

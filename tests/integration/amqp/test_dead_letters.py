@@ -10,7 +10,8 @@ from aio_pika.abc import AbstractConnection
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
 from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
-from worker.amqp.connection import connect, scratch_channel, user_of
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect, user_of
 from worker.amqp.dead_letters import Plan, Ports, list_dead, replay, show
 from worker.amqp.errors import ReplayLockedError, ReplayStoppedError
 from worker.amqp.topology import Topology, declare

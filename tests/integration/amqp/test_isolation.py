@@ -12,7 +12,8 @@ from tests.integration.amqp.conftest import PATIENCE_SECONDS, MakeHandler, Start
 from tests.integration.amqp.raw import publish
 from tests.support.caller import Caller
 from worker import telemetry
-from worker.amqp.connection import scratch_channel, user_of
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import user_of
 from worker.amqp.suspects import RUNS_ALONE_WITHOUT_ID, SUSPECT_DELIVERIES, SUSPECT_DELIVERIES_WITHOUT_ID
 from worker.message import LANES, Ack, Delay, Delivery, Isolate, Leave, Outcome, Trail
 

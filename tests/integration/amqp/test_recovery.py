@@ -10,7 +10,7 @@ from aio_pika.abc import AbstractConnection
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until, until_depth
 from tests.support.caller import Caller
 from worker import telemetry
-from worker.amqp.connection import scratch_channel
+from worker.amqp.channels import scratch_channel
 from worker.amqp.consumer import Consumer
 from worker.amqp.publisher import Publisher
 from worker.amqp.topology import Topology, count_consumers

@@ -12,7 +12,8 @@ from aiormq.abc import DeliveredMessage
 
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer
 from tests.integration.amqp.raw import publish
-from worker.amqp.connection import connect, scratch_channel, user_of
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect, user_of
 from worker.amqp.dead_letters import AuditLine, Plan, Ports, Selection, purge, replay, show
 from worker.amqp.dead_letters.source import peek
 from worker.amqp.errors import AuditError

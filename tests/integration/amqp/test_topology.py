@@ -10,7 +10,8 @@ from yarl import URL
 
 from tests.faults.proxy import Proxy
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer
-from worker.amqp.connection import connect, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import connect
 from worker.amqp.errors import TopologyError
 from worker.amqp.topology import Topology, count_consumers, declare, measure, remove
 from worker.message import Ack

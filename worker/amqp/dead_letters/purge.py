@@ -9,7 +9,8 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
-from worker.amqp.connection import losses, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import losses
 from worker.amqp.dead_letters.audit import AuditLine
 from worker.amqp.dead_letters.letters import DeadLetterView
 from worker.amqp.dead_letters.plan import Plan, Ports, PurgeReport

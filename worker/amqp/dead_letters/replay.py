@@ -24,7 +24,8 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import DeliveryError
 
-from worker.amqp.connection import losses, scratch_channel
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import losses
 from worker.amqp.copies import HEADER_REPLAY, replay_copy
 from worker.amqp.dead_letters.audit import AuditLine
 from worker.amqp.dead_letters.letters import DeadLetterView, read_header, read_trail

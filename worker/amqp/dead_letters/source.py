@@ -16,7 +16,8 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 from aiormq.exceptions import ChannelLockedResource, ChannelNotFoundEntity
 
-from worker.amqp.connection import RPC_SECONDS, losses, scratch_channel, user_of
+from worker.amqp.channels import scratch_channel
+from worker.amqp.connection import RPC_SECONDS, losses, user_of
 from worker.amqp.dead_letters.letters import DeadLetterView, view
 from worker.amqp.dead_letters.selection import EVERYTHING, Selection
 from worker.amqp.errors import ConnectionLostError, ReplayLockedError
