@@ -70,7 +70,8 @@ class Ledger:
             life.send(signal.SIGCONT)
             return False
         await life.kill()
-        self._write_down(stage, life, rows)
+        # A claim whose commit was under way when it was frozen shows only now.
+        self._write_down(stage, life, [*rows, *await _rows_of(stage, life)])
         return True
 
     async def note(self, stage: Stage, life: Life) -> Kill:
