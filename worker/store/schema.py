@@ -3,8 +3,10 @@
 Every key starts with the namespace, so deployments can share a database. ``jobs.claimed_ms`` is when the row was last
 claimed; why the claim needs it is told in `worker.store.claim`. ``jobs.not_before_ms`` is set while a job waits for its
 next try after LM trouble: until then nobody claims it. ``jobs.unpriced_lm_calls`` counts calls without a known
-price, so that ``cost_usd`` can add up what is known without pretending that the rest was free. ``programs.kind`` is the
-creator's own word for what the program is, to count by.
+price, so that ``cost_usd`` can add up what is known without pretending that the rest was free. ``jobs.stop_noted_ms`` is
+when the worker that runs the job was told to stop, and ``jobs.stops`` how often such a worker died with the job in hand.
+``jobs.stored_ms`` is when the outcome was stored. ``programs.kind`` is the creator's own word for what the program is, to
+count by. ``workers.status`` is JSON: what a worker says about itself with its heartbeat.
 
 See Also:
     worker.store.inbox: the states of a job's row.
@@ -36,7 +38,7 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from worker.store.availability import StoreMisfitError
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """Raised with every change of a table. Earlier ones are brought up to it; a store of any other version is refused.
 
 Workers that were started before go on: what is added may be left out by who does not know it.
@@ -73,6 +75,8 @@ workers = Table(
     Column("host", Text, nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
+    Column("version", Text, nullable=False, server_default=""),
+    Column("status", Text, nullable=False, server_default="{}"),
 )
 
 jobs = Table(
@@ -90,6 +94,8 @@ jobs = Table(
     Column("not_before_ms", BigInteger),
     Column("attempts", Integer, nullable=False),
     Column("crashes", Integer, nullable=False),
+    Column("stops", Integer, nullable=False, server_default="0"),
+    Column("stop_noted_ms", BigInteger),
     Column("lm_calls", Integer, nullable=False),
     Column("unpriced_lm_calls", Integer, nullable=False),
     Column("cost_usd", Float(53)),
@@ -98,6 +104,7 @@ jobs = Table(
     Column("code", Text),
     Column("reply", LargeBinary),
     Column("settlement", Text),
+    Column("stored_ms", BigInteger),
     Column("settled_ms", BigInteger),
     Column("expires_ms", BigInteger, nullable=False),
     Index("jobs_by_expiry", "namespace", "expires_ms"),
@@ -133,6 +140,13 @@ _STEPS = {
             ELSE 'legacy' END""",
     ),
     2: ("ALTER TABLE jobs ADD COLUMN not_before_ms BIGINT",),
+    3: (
+        "ALTER TABLE workers ADD COLUMN version TEXT NOT NULL DEFAULT ''",
+        "ALTER TABLE workers ADD COLUMN status TEXT NOT NULL DEFAULT '{}'",
+        "ALTER TABLE jobs ADD COLUMN stops INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE jobs ADD COLUMN stop_noted_ms BIGINT",
+        "ALTER TABLE jobs ADD COLUMN stored_ms BIGINT",
+    ),
 }
 
 
