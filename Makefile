@@ -38,7 +38,7 @@ format: setup ## bring the code into the format that `make check` asks for
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure the figures of the README
+bench: setup ## measure the figures of docs/PERFORMANCE.md
 	@$(SERVICES) --tool elixir -- $(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --bodies 5000")

@@ -1,7 +1,7 @@
 """All settings, with their defaults and what must hold among them.
 
 See Also:
-    README.md: the table of all settings, which a test compares with this class.
+    docs/SETTINGS.md: the table of all settings, which a test compares with this class.
 """
 
 from __future__ import annotations
