@@ -10,14 +10,12 @@ import re
 from collections.abc import Sequence
 from xml.etree import ElementTree as ET
 
-from rich.console import CONSOLE_SVG_FORMAT, Console
+from rich.console import Console
 from rich.text import Text
 
 WIDTH = 120
 CUT = "…"
 _FONTS = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace"
-_WITHOUT_FONT_FILES = re.sub(r"\s+@font-face \{\{.*?\}\}(?=\n)", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-_FORMAT = _WITHOUT_FONT_FILES.replace("Fira Code, monospace", _FONTS).replace("arial", "sans-serif")
 _TEXT = "{http://www.w3.org/2000/svg}text"
 # Beginning of a line → how a terminal shows the demo's line.
 _STYLES = (
@@ -37,8 +35,13 @@ def draw(lines: Sequence[str], *, title: str) -> str:
         for beginning, style in _STYLES:
             text.highlight_regex(beginning, style)
         console.print(text, no_wrap=True, overflow="crop", highlight=False)
-    drawn = console.export_svg(title=title, code_format=_FORMAT, unique_id="demo")
+    drawn = _with_fonts_of_the_reader(console.export_svg(title=title, unique_id="demo"))
     return "".join(f"{line.rstrip()}\n" for line in drawn.splitlines())
+
+
+def _with_fonts_of_the_reader(svg: str) -> str:
+    svg = re.sub(r"\s+@font-face \{.*?\}(?=\n)", "", svg, flags=re.DOTALL)
+    return svg.replace("Fira Code, monospace", _FONTS).replace("font-family: arial", "font-family: sans-serif")
 
 
 def cut(lines: Sequence[str]) -> list[str]:
