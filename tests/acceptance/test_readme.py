@@ -6,6 +6,7 @@ The Elixir is run by ``clients/elixir/test/integration/readme_test.exs``, the de
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -142,7 +143,8 @@ async def test_make_worker_starts_a_broker_and_a_worker() -> None:
             [export] = re.findall("^export DSPEX_AMQP_URL=.+$", printed, flags=re.MULTILINE)
             await run("sh", "-e", "-c", calls(README, export.partition("=")[2]), environment=clean_environment())
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         await process.communicate()
 
     assert process.returncode == -signal.SIGINT

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from tests.support.processes import COMMAND
 
 _LAST_SHOWN = "✓"
+# With these rich takes a pipe for a terminal.
+_MAKE_A_TERMINAL = {"FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"}
 
 
 class Run(NamedTuple):
@@ -26,7 +28,7 @@ class Run(NamedTuple):
 
 
 def play(environment: Mapping[str, str]) -> Run:
-    """Run the demo on the broker of ``DSPEX_AMQP_URL``."""
-    command = [COMMAND, "demo"]
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    """Run the demo on the broker of ``DSPEX_AMQP_URL``, as if there were no terminal."""
+    plain = {name: text for name, text in environment.items() if name not in _MAKE_A_TERMINAL}
+    done = subprocess.run([COMMAND, "demo"], env=plain, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     return Run(done.returncode, done.stdout)

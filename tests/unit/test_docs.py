@@ -379,6 +379,13 @@ def test_each_link_leads_somewhere(page: str) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_the_readme_leads_to_every_page() -> None:
+    """No page of `docs/` can only be found by those who list the folder."""
+    pages = {f"docs/{path.name}" for path in ROOT.glob("docs/*.md")}
+
+    assert pages <= {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", prose("README.md"))}
+
+
 def anchors(page: Path) -> set[str]:
     """Return the anchors that headings get: small letters, no marks, hyphens for spaces."""
     headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
