@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 ALL_TESTS := -n 2 --dist loadgroup --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-elixir check format bench fuzz chaos lock clean
+.PHONY: help setup demo worker test test-elixir check format bench fuzz chaos recording lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -21,6 +21,9 @@ setup: .venv/.ready ## make .venv with the dspex-worker command in it
 
 demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come back
 	@$(SERVICES) -- $(BIN)/dspex-worker demo
+
+worker: setup ## start a private RabbitMQ and a worker, and print what to type in a second terminal; Ctrl-C ends both
+	@env --unset=DSPEX_AMQP_URL $(SERVICES) -- sh -c 'echo "export DSPEX_AMQP_URL=$$DSPEX_AMQP_URL"; exec $(BIN)/dspex-worker serve'
 
 test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
 	@$(SERVICES) --postgres --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
@@ -38,7 +41,7 @@ format: setup ## bring the code into the format that `make check` asks for
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: setup ## measure the figures of the README
+bench: setup ## measure the figures of docs/PERFORMANCE.md
 	@$(SERVICES) --tool elixir -- $(BIN)/python -m benchmarks $(ARGS)
 
 fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --bodies 5000")
@@ -46,6 +49,9 @@ fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --
 
 chaos: setup ## kill workers and brokers for an hour and write what is left to docs/RELIABILITY.md (ARGS="--only drain")
 	@$(BIN)/python -m tests.faults --long --write $(ARGS)
+
+recording: setup ## draw docs/demo.svg, the README's picture of a demo run
+	@$(SERVICES) --tool elixir -- $(BIN)/python -m tests.recording
 
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)

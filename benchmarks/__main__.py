@@ -1,4 +1,4 @@
-"""``python -m benchmarks``: measure, and print the figures of the README. ``make bench`` starts a broker for it."""
+"""``python -m benchmarks``: measure, and print the figures of docs/PERFORMANCE.md. ``make bench`` starts a broker for it."""
 
 from __future__ import annotations
 

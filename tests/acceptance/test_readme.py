@@ -1,22 +1,31 @@
-"""README.md as a stranger follows it: the lines of "Run it" and the script of "Call it", with a real broker and worker."""
+"""README.md as a stranger follows it: each of its code blocks, with a real broker and worker.
+
+The Elixir is run by ``clients/elixir/test/integration/readme_test.exs``, the demo by `tests/acceptance/test_demo.py`.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import re
-import shlex
 import signal
+import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.pages import ROOT, blocks
+from tests.support.caller import Caller
+from tests.support.pages import ROOT, all_blocks, blocks, still
 from tests.support.processes import WorkerProcess, clean_environment
 
-PAGE = "README.md"
+README = "README.md"
+OPERATIONS = "docs/OPERATIONS.md"
 COMPOSE_URL = "amqp://dspex:dspex@127.0.0.1:5672/"
 BIN = str(Path(sys.executable).parent)
 
@@ -44,21 +53,27 @@ async def run(*command: str, environment: dict[str, str]) -> str:
     return printed.decode()
 
 
-def calls(amqp_url: str) -> str:
+def calls(page: str, amqp_url: str) -> str:
     """Return the lines of the second terminal, on another broker."""
-    [shown] = blocks(PAGE, "sh")
+    [shown] = [block for block in blocks(page, "sh") if "dspex-worker call" in block]
     assert COMPOSE_URL in shown
     return shown.replace(COMPOSE_URL, amqp_url).replace(".venv/bin", BIN)
 
 
+def replies(printed: str) -> list[dict[str, Any]]:
+    """Return the JSON objects that commands printed one after the other."""
+    return [json.loads("{" + part) for part in ("\n" + printed).split("\n{")[1:]]
+
+
 @pytest.mark.usefixtures("serving")
 async def test_the_calls_of_the_second_terminal_succeed(environment: dict[str, str], amqp_url: str) -> None:
-    """Each prints a reply, and the prediction has the field that it declares."""
-    printed = await run("sh", "-e", "-c", calls(amqp_url), environment=environment)
-    pong, prediction = [json.loads("{" + part) for part in ("\n" + printed).split("\n{")[1:]]
+    """On both pages each prints a reply, and the prediction has the field that it declares."""
+    lines = calls(README, amqp_url) + calls(OPERATIONS, amqp_url)
+    call, pong, repeated = replies(await run("sh", "-e", "-c", lines, environment=environment))
 
     assert pong["success"]
-    assert list(prediction["result"]["outputs"]) == ["label"]
+    assert list(repeated["result"]["outputs"]) == ["label"]
+    assert list(call["result"]["outputs"]) == ["label"]
 
 
 @pytest.mark.usefixtures("serving")
@@ -66,30 +81,73 @@ async def test_hello_py_prints_what_stands_below_it(
     environment: dict[str, str], namespace: str, tmp_path: Path
 ) -> None:
     """The script of the page, in the namespace of the test."""
-    [script], [expected] = blocks(PAGE, "python"), blocks(PAGE, "text")
+    [script], expected = blocks(README, "python"), blocks(README, "text")[0]
     path = tmp_path / "hello.py"
     path.write_text(script.replace("Client(os.", f"Client(namespace={namespace!r}, url=os."))
 
     assert expected == await run(sys.executable, str(path), environment=environment)
 
 
-async def test_the_line_without_docker_starts_a_broker_and_a_worker() -> None:
+@pytest.mark.usefixtures("serving")
+async def test_the_raw_message_is_answered_as_shown(amqp_url: str, namespace: str) -> None:
+    """Published as the page says: default exchange, queue's name as routing key, `reply_to` and `correlation_id`."""
+    request, reply = blocks(README, "json")
+    async with Caller(amqp_url, namespace) as caller:
+        answered = await caller.call("execute", request.encode())
+
+    assert still(json.loads(reply)) == still(answered)
+
+
+def test_the_install_lines_give_a_command_that_works(tmp_path: Path) -> None:
+    """In a new environment that finds the locked packages here instead of on an index."""
+    [create, install] = next(block for block in blocks(README, "sh") if "pip install" in block).splitlines()
+    enter("sh", "-c", create.replace("python3", sys.executable), home=tmp_path)
+    [site_packages] = tmp_path.glob("dspex/lib/python3.*/site-packages")
+    [locked] = Path(sys.prefix).glob("lib/python3.*/site-packages")
+    (site_packages / "locked.pth").write_text(str(locked))
+    installed = enter("sh", "-c", install, home=tmp_path)
+    helped = enter(f"{tmp_path}/dspex/bin/dspex-worker", "--help", home=tmp_path)
+
+    assert "Successfully installed dspex-worker" in installed
+    assert (site_packages / "worker/__init__.py").exists()
+    assert "serve" in helped
+
+
+def enter(*command: str, home: Path) -> str:
+    """Run a command in the project's folder, as a user with this home and without a package index."""
+    environment = clean_environment() | {
+        "HOME": str(home),
+        "PIP_NO_INDEX": "1",
+        # pip reads this one the other way round: isolation off, so that the build backend is found here too.
+        "PIP_NO_BUILD_ISOLATION": "0",
+    }
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+async def test_make_worker_starts_a_broker_and_a_worker() -> None:
     """It prints the `export` line for the second terminal, where the calls then succeed; Ctrl-C ends all of it."""
-    line = next(line for block in blocks(PAGE, "") for line in block.splitlines() if "local_services.py" in line)
-    command, environment = shlex.split(line.replace(".venv/bin", BIN)), clean_environment()
+    # What a terminal's Ctrl-C reaches is a process group; .venv stays as it is while tests run in it.
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=ROOT, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        *("make", "--assume-old=.venv/.ready", "worker", f"BIN={BIN}"),
+        cwd=ROOT,
+        env=clean_environment(),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,
     )
     try:
         async with asyncio.timeout(50):
             printed = await read_until("worker.ready", process=process)
             [export] = re.findall("^export DSPEX_AMQP_URL=.+$", printed, flags=re.MULTILINE)
-            await run("sh", "-e", "-c", calls(export.partition("=")[2]), environment=environment)
+            await run("sh", "-e", "-c", calls(README, export.partition("=")[2]), environment=clean_environment())
     finally:
-        process.send_signal(signal.SIGINT)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
         await process.communicate()
 
-    assert process.returncode == 128 + signal.SIGINT
+    assert process.returncode == -signal.SIGINT
 
 
 async def read_until(word: str, *, process: asyncio.subprocess.Process) -> str:
@@ -101,3 +159,10 @@ async def read_until(word: str, *, process: asyncio.subprocess.Process) -> str:
         if word in printed:
             break
     return printed
+
+
+def test_no_block_of_the_page_is_left_out() -> None:
+    """Each is the picture, the two make targets, or run by a test; a new one needs a test of its own."""
+    kinds = Counter(block.language for block in all_blocks(README))
+
+    assert kinds == {"": 2, "sh": 2, "python": 1, "elixir": 1, "text": 2, "json": 2}

@@ -270,7 +270,7 @@ def test_the_default_store_is_a_file_of_the_namespace(monkeypatch: pytest.Monkey
 
 
 def test_every_setting_says_what_it_is() -> None:
-    """The README's table is made of these."""
+    """The table of docs/SETTINGS.md is made of these."""
     nameless = [name for name, field in Settings.model_fields.items() if not field.description]
 
     assert nameless == []

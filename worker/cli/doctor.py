@@ -38,7 +38,7 @@ def doctor(
         ),
     ] = None,
 ) -> None:
-    """Check broker, queues, permissions, store and LMs, and say what to do about what is wrong.
+    """Check broker, queues, permissions, store and LMs, and say how to fix each problem.
 
     It changes nothing, except with --declare. Exits with 0, 1 on an error, and 2 when the settings cannot be read.
     """

@@ -25,7 +25,7 @@ def add_to(app: typer.Typer) -> None:
 
 @_flags.callback()
 def show(context: typer.Context, *, timeout: Timeout = 60.0, as_json: AsJSON = False) -> None:
-    """Show the flags that hold for all workers.
+    """Show the flags that apply to all workers.
 
     A flag that was never set has the start value that the environment of the answering worker gives it.
     """
@@ -47,7 +47,7 @@ def set_flag(
     timeout: Timeout = 60.0,
     as_json: AsJSON = False,
 ) -> None:
-    """Set a flag for all workers at once; `dynamic_signatures force_off` is the rollback.
+    """Set a flag for all workers; `dynamic_signatures force_off` is the rollback.
 
     It holds from the next job on that any worker starts, and survives restarts.
     """

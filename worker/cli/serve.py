@@ -34,7 +34,7 @@ def serve(
         typer.Option("-h", "--help", callback=_print_help, is_eager=True, help="Show this and all settings, and exit."),
     ] = False,
 ) -> None:
-    """Take jobs from RabbitMQ until SIGTERM, then finish what runs.
+    """Take jobs from RabbitMQ until SIGTERM, then finish running jobs.
 
     All settings are environment variables. Without any, jobs come from a broker on this machine, programs and results
     are kept in a SQLite file, and an offline stand-in takes the LM's place.

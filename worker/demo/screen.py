@@ -22,6 +22,7 @@ _CAPTION = "The offline LM makes its values up; only their types and constraints
 
 NEXT = """\
 What to type next:
+  make worker                             a private broker and a worker that you can call
   .venv/bin/dspex-worker serve --help     every setting, with its default
   docker compose up -d --build --scale worker=4
                                           a broker, a store and four workers that stay

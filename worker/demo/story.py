@@ -90,7 +90,7 @@ async def run_jobs(stage: Stage, screen: Screen) -> list[Run]:
             show_count(answered)
             if answered == JOBS // 2:
                 await stage.workers[0].kill()
-                screen.say(f"Killed {stage.workers[0].name} with -9; what it was doing comes back to the other one")
+                screen.say(f"Killed {stage.workers[0].name} with -9; the other worker takes its jobs over")
     return runs
 
 
@@ -176,7 +176,7 @@ def end(screen: Screen, runs: Sequence[Run], *, seconds: float) -> int:
 def _some_of_each(runs: Sequence[Run]) -> list[Run]:
     """Return one run with each of the different inputs, and the replayed one, which is the last."""
     first = {str(run.inputs): run for run in reversed(runs[:-1]) if not run.problem}
-    return [*sorted(first.values(), key=lambda run: run.name), runs[-1]]
+    return [*sorted(first.values(), key=lambda run: (run.name, str(run.inputs))), runs[-1]]
 
 
 def _end_on_sigterm() -> None:

@@ -1,7 +1,7 @@
 """All settings, with their defaults and what must hold among them.
 
 See Also:
-    README.md: the table of all settings, which a test compares with this class.
+    docs/SETTINGS.md: the table of all settings, which a test compares with this class.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         description="`sqlite:///path` or `postgresql://…`; default: a SQLite file in the user's state folder",
     )
     amqp_ca_file: Path | None = Field(
-        default=None, description="PEM file of the CAs that `amqps://` trusts; default: the system's"
+        default=None, description="PEM file of the CAs trusted for `amqps://`; default: the system's"
     )
     amqp_cert_file: Path | None = Field(default=None, description="PEM file of the worker's own certificate")
     amqp_key_file: Path | None = Field(default=None, description="PEM file of that certificate's key")
@@ -65,21 +65,23 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='more aliases, JSON: `{"fast": {"model": "…", "api_base": "…", "api_key": "…"}}`',
     )
-    lm_timeout_seconds: float = Field(default=120, gt=0, description="one LM call")
+    lm_timeout_seconds: float = Field(default=120, gt=0, description="time limit of one LM call")
     max_repairs: int = Field(
-        default=2, ge=0, description="times that a run asks again for an invalid answer, within the job's LM calls"
+        default=2, ge=0, description="times a run asks the LM again after an invalid answer, within the job's LM calls"
     )
-    max_lm_calls: int = Field(default=20, ge=1, description="LM calls a job may make, over all its deliveries")
+    max_lm_calls: int = Field(default=20, ge=1, description="LM calls a job may make, over all deliveries")
 
-    job_timeout_seconds: float = Field(default=300, gt=0, description="one run of a job, within one delivery")
-    max_age_seconds: float = Field(default=7_200, gt=0, description="a job's age, from its first delivery")
+    job_timeout_seconds: float = Field(default=300, gt=0, description="time limit of one run of a job")
+    max_age_seconds: float = Field(default=7_200, gt=0, description="maximum age of a job, from its first delivery")
     drain_seconds: float | None = Field(
-        default=None, gt=0, description="wait for running jobs on SIGTERM; default: job timeout + 30"
+        default=None, gt=0, description="time for running jobs to finish after SIGTERM; default: job timeout + 30"
     )
     ack_timeout_seconds: float = Field(
-        default=1_800, gt=0, description="the broker's `consumer_timeout`; AMQP cannot tell it"
+        default=1_800, gt=0, description="the broker's `consumer_timeout`, which cannot be read over AMQP"
     )
-    lease_seconds: float = Field(default=10, ge=2, description="a worker that was silent for so long is taken for dead")
+    lease_seconds: float = Field(
+        default=10, ge=2, description="seconds without a heartbeat before a worker is presumed dead"
+    )
     max_attempts: int = Field(default=7, ge=1, description="runs that reached the LM before a job is dead-lettered")
     delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
         default=(1, 5, 30, 120, 600, 3_600), description="steps of the delay ladder, ascending, comma-separated"
@@ -99,25 +101,31 @@ class Settings(BaseSettings):
         "reply-to, else `run`",
     )
     store_hold_seconds: float = Field(
-        default=60, gt=0, description="how long deliveries are held while the store is down; then they go back"
+        default=60, gt=0, description="how long deliveries are held while the store is down; then they are requeued"
     )
     trusted_users: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(), description="broker users whose internal headers count, comma-separated"
     )
 
     fallback: Literal["never", "create", "execute"] = Field(
-        default="create", description="what happens to refused definitions when the job does not say"
+        default="create",
+        description="`fallback` of jobs that do not set it: when question and answer may replace a declared signature",
     )
-    dynamic_signatures: bool = Field(default=True, description="whether declared signatures are used at all")
+    dynamic_signatures: bool = Field(default=True, description="whether declared signatures are used")
     dynamic_signatures_rollout: int = Field(
-        default=100, ge=0, le=100, description="percent of signatures that are; alias `DYNAMIC_SIG_ROLLOUT`"
+        default=100,
+        ge=0,
+        le=100,
+        description="percentage of signatures that are used as declared; alias `DYNAMIC_SIG_ROLLOUT`",
     )
 
     allow_reset: bool = Field(default=False, description="whether `cleanup` and `reset_state` may delete all programs")
-    cache_size: int = Field(default=2_048, ge=1, description="signatures, and programs, held in memory")
+    cache_size: int = Field(default=2_048, ge=1, description="signatures, and programs, kept in memory")
     http_host: str = Field(default="127.0.0.1", description="address of the health and metrics port")
     http_port: int = Field(default=0, ge=0, le=65_535, description="health and metrics port; 0 is off")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="least level logged")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="minimum level that is logged"
+    )
     log_format: Literal["auto", "console", "json"] = Field(
         default="auto", description="`auto`: console on a terminal, else JSON lines"
     )
