@@ -314,10 +314,7 @@ class LMNotConfiguredError(RunError):
     """No LM has this alias, or its configuration is incomplete."""
 
     code = "lm_not_configured"
-    prefix = ""
-
-    def __init__(self, reason: str = "No LM is loaded.") -> None:
-        super().__init__(reason)
+    prefix = "No LM is loaded: "
 
 
 class OutputInvalidError(RunError):

@@ -177,7 +177,7 @@ def configure_logging(*, level: str, style: Literal["auto", "console", "json"]) 
     output = LogOutput(sys.stderr)
     is_json = style == "json" or (style == "auto" and not sys.stderr.isatty())
     renderer: structlog.typing.Processor = (
-        structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer()
+        structlog.processors.JSONRenderer() if is_json else structlog.dev.ConsoleRenderer(colors=_has_colors())
     )
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -200,6 +200,11 @@ def configure_logging(*, level: str, style: Literal["auto", "console", "json"]) 
     _forget_handlers_of_libraries()
     logging.basicConfig(level=max(least, logging.ERROR), handlers=[handler])
     warnings.showwarning = _log_warning  # type: ignore[assignment]
+
+
+def _has_colors() -> bool:
+    """Tell whether stderr shows colours: a terminal does, unless its user has set ``NO_COLOR``; a file never does."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def log_uncaught() -> None:

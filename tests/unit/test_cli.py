@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import types
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import pytest
@@ -29,8 +31,6 @@ FAILURE: dict[str, Any] = {"id": None, "success": False, "timestamp": 1.0, "erro
 @pytest.fixture(autouse=True)
 def clean_environment(monkeypatch):
     """No setting of the machine reaches a test."""
-    import os
-
     for name in os.environ:
         if name.startswith("DSPEX_"):
             monkeypatch.delenv(name)
@@ -88,6 +88,20 @@ def test_help_loads_nothing_heavy(arguments):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("dspex-worker ", "serve"), ("dspex-worker dead ", "replay")])
+def test_a_shell_completes_the_commands(typed, expected):
+    """The installed command answers the shell's question."""
+    command = Path(sys.executable).with_name("dspex-worker")
+    asked = {
+        "_DSPEX_WORKER_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(typed.split())),
+    }
+    done = subprocess.run([command], capture_output=True, text=True, env=os.environ | asked)
+
+    assert expected in done.stdout.split(), done.stderr
 
 
 def test_serve_help_lists_every_setting_with_its_default(runner):

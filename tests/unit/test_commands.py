@@ -244,13 +244,14 @@ async def test_a_paid_job_whose_result_nobody_could_see_is_refused(hand: LeftHan
     assert (outcome.code, outcome.reply) == ("invalid_request", None)
 
 
-async def test_an_unknown_alias_is_said_with_the_fixed_sentence(hand: LeftHand) -> None:
-    """And what is known, in the problems."""
+async def test_an_unknown_alias_is_named_with_those_that_there_are(hand: LeftHand) -> None:
+    """After the fixed words that DSPex knows."""
     reply = await hand.call(
         "execute_program", {"signature": SENTIMENT, "inputs": {"text": "x"}, "options": {"lm": KNOWN_MODEL}}
     )
 
-    assert (reply["error"], problem(reply)["code"]) == ("No LM is loaded.", "lm_not_configured")
+    assert problem(reply)["code"] == "lm_not_configured"
+    assert reply["error"] == f"No LM is loaded: there is no alias '{KNOWN_MODEL}'; available aliases: default"
 
 
 async def test_a_cost_budget_that_would_not_be_kept_is_refused(hand: LeftHand) -> None:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from worker.settings import Settings
+from worker.settings.names import ROLLOUT_ALIAS
 
 ROOT = Path(__file__).resolve().parents[2]
 LOCKS = ["requirements.lock", "requirements-dev.lock", "deploy/build.lock"]
@@ -78,12 +79,37 @@ def test_stop_grace_is_above_the_drain(compose):
     assert grace_seconds > Settings().drain
 
 
-def test_compose_names_only_settings_that_exist(compose):
-    """A setting that the worker does not know would stop its start."""
-    given = set(compose["services"]["worker"]["environment"])
-    known = {f"DSPEX_{name.upper()}" for name in Settings.model_fields}
+def test_every_setting_of_the_env_file_reaches_the_worker(tmp_path):
+    """And none that the worker does not know, which would stop its start."""
+    names = {f"DSPEX_{name.upper()}" for name in Settings.model_fields} | {ROLLOUT_ALIAS}
+    given = {name: f"value-of-{name}" for name in names} | {"DSPEX_BROKER_PASSWORD": "x", "DSPEX_STORE_PASSWORD": "y"}
 
-    assert given - known == set()
+    reached = _composed(tmp_path, "".join(f"{name}={value}\n" for name, value in given.items()))
+
+    assert reached == {name: given[name] for name in names}
+
+
+def test_the_example_of_an_env_file_gives_broker_and_store_the_same_passwords_as_the_worker(tmp_path):
+    """Changed in one place, they are changed in both."""
+    example = (ROOT / "deploy/compose.env.example").read_text(encoding="utf-8")
+    changed = example.replace("PASSWORD=dspex", "PASSWORD=changed")
+
+    reached = _composed(tmp_path, changed)
+
+    assert changed.count("=changed") == 2
+    assert reached["DSPEX_AMQP_URL"] == "amqp://dspex:changed@rabbitmq:5672/"
+    assert reached["DSPEX_STORE_URL"] == "postgresql://dspex:changed@postgres:5432/dspex"
+
+
+def _composed(folder: Path, env_file: str) -> dict[str, str | None]:
+    """Return the worker's environment as docker-compose makes it of an ``.env`` file."""
+    shutil.copy(ROOT / "docker-compose.yml", folder)
+    (folder / ".env").write_text(env_file, encoding="utf-8")
+    environment = {"PATH": os.environ["PATH"], "HOME": os.devnull}
+    command = ["docker-compose", "config"]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    made: dict[str, str | None] = yaml.safe_load(done.stdout)["services"]["worker"]["environment"]
+    return made
 
 
 def test_published_ports_stay_on_loopback(compose):

@@ -74,7 +74,7 @@ def test_failures_of_a_run_begin_with_the_fixed_words(kind: type[WorkerError]) -
 
 def test_the_other_fixed_sentences() -> None:
     """As in the table of the contract."""
-    assert str(LMNotConfiguredError()) == "No LM is loaded."
+    assert str(LMNotConfiguredError("x")) == "No LM is loaded: x"
     assert str(UnknownCommandError("x")) == "Unknown command: x"
     assert str(ProgramExistsError("x")) == "Program with ID 'x' already exists"
 

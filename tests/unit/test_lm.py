@@ -24,9 +24,11 @@ from worker.errors import (
     LMRateLimitedError,
     LMTimeoutError,
     LMUnavailableError,
+    Problem,
     WorkerError,
 )
 from worker.lm import CountedLM, LMs
+from worker.lm.failures import mask
 from worker.meter import METER, Meter
 from worker.settings import LMProfile, Settings
 from worker.telemetry import LM_CALLS
@@ -321,11 +323,13 @@ async def test_a_cached_answer_costs_no_request_and_no_call(stub: LMStub) -> Non
 
 @pytest.mark.parametrize("alias", ["fast", "", "openai/gpt-4o", "http://evil/v1"])
 def test_a_message_names_an_alias_and_nothing_else(alias: str) -> None:
-    """Never a model, a URL or a key."""
-    with pytest.raises(LMNotConfiguredError, match=r"^No LM is loaded\.$") as refused:
-        LMs(make_settings().profiles, timeout_seconds=5).get(alias)
+    """Never a model, a URL or a key; the sentence names the alias that was asked for, and those that there are."""
+    told = f"there is no alias '{alias}'; available aliases: default"
+    with pytest.raises(LMNotConfiguredError) as refused:
+        LMs(make_settings().profiles, timeout_seconds=5).get(alias, pointer="/options/lm")
 
-    assert "default" in refused.value.problems[0].problem
+    assert refused.value.problems == (Problem("/options/lm", told),)
+    assert str(refused.value) == f"No LM is loaded: {told}"
 
 
 def test_a_profile_that_cannot_be_used_is_said_without_its_key() -> None:
@@ -336,6 +340,20 @@ def test_a_profile_that_cannot_be_used_is_said_without_its_key() -> None:
 
     assert "'odd'" in refused.value.problems[0].problem
     assert SECRET not in refused.value.problems[0].problem
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("k", "a backoff token kept"),
+        ("backoff", "a backoff token kept"),
+        ("backoff ", "a ***token kept"),
+        (None, "a backoff token kept"),
+    ],
+)
+def test_a_key_is_masked_from_8_characters_on(key: str | None, expected: str) -> None:
+    """A shorter one stands for no key, as local servers take it, and would cut up words."""
+    assert mask("a backoff token kept", key) == expected
 
 
 def test_an_lm_is_made_once() -> None:

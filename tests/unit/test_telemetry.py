@@ -176,3 +176,27 @@ def test_whatever_is_told_is_one_line_of_json_without_values() -> None:
         (None, "finalizer.failed", "ValueError", None),
         (None, "worker.crashed", "ValueError", None),
     ]
+
+
+_LINE = """
+import structlog
+from worker.telemetry import configure_logging
+configure_logging(level="info", style="console")
+structlog.get_logger().info("worker.ready")
+"""
+
+
+@pytest.mark.parametrize(
+    ("is_terminal", "no_color", "expected"), [(False, "", False), (True, "", True), (True, "1", False)]
+)
+def test_the_console_log_has_colours_on_a_terminal_only(is_terminal: bool, no_color: str, expected: bool) -> None:
+    """Not in a file, and not where NO_COLOR is set."""
+    source, target = os.openpty() if is_terminal else os.pipe()
+    environment = os.environ | {"NO_COLOR": no_color}
+    subprocess.run([sys.executable, "-c", _LINE], stderr=target, env=environment, check=True)
+    shown = os.read(source, 4096).decode()
+    os.close(source)
+    os.close(target)
+
+    assert "worker.ready" in shown
+    assert ("\x1b[" in shown) is expected

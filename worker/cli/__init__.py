@@ -18,7 +18,6 @@ app = typer.Typer(
     name="dspex-worker",
     help="Run DSPy programs as RabbitMQ jobs: signatures defined at run time, typed answers, no job lost.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -71,7 +71,7 @@ class LMs:
             profile = self._profiles.get(alias)
             if profile is None:
                 known = ", ".join(sorted(self._profiles))
-                raise not_configured(f"no alias '{alias[:64]}'; this worker knows {known}", pointer=pointer)
+                raise not_configured(f"there is no alias '{alias[:64]}'; available aliases: {known}", pointer=pointer)
             lm = self._made[alias] = self._make(alias, profile)
         return lm
 

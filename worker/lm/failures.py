@@ -20,6 +20,7 @@ from worker.errors import (
 )
 
 _MAX_REASON = 500
+_MIN_SECRET = 8
 _NO_KEY = dspy_errors.LMNotConfiguredError
 _NO_ACCESS = (dspy_errors.LMAuthError, dspy_errors.LMBillingError, _NO_KEY)
 
@@ -52,15 +53,13 @@ def translate(error: Exception, *, alias: str, reason: str) -> WorkerError:
 
 
 def not_configured(problem: str, *, pointer: str = "") -> LMNotConfiguredError:
-    """Return the fixed error string of the contract, with what is really missing as its problem.
+    """Return the error for an LM that cannot be used.
 
     Args:
-        problem: What is missing.
+        problem: Why, e.g. that there is no such alias.
         pointer: JSON pointer to where the job named the alias; empty where it did not.
     """
-    error = LMNotConfiguredError()
-    error.problems = (Problem(pointer, problem),)
-    return error
+    return LMNotConfiguredError(problem, problems=[Problem(pointer, problem)])
 
 
 def is_unknown_model(error: Exception) -> bool:
@@ -78,8 +77,13 @@ def may_be_billed(error: Exception) -> bool:
 
 
 def mask(text: str, secret: str | None) -> str:
-    """Mask the key, then cut: the other way round, a part of it could be left at the end."""
-    return (text.replace(secret, "***") if secret else text)[:_MAX_REASON]
+    """Mask the key, then cut: the other way round, a part of it could be left at the end.
+
+    A key of less than 8 characters stands for none, as local servers take it, and may be a part of any word.
+    """
+    if secret is not None and len(secret) >= _MIN_SECRET:
+        text = text.replace(secret, "***")
+    return text[:_MAX_REASON]
 
 
 def _milliseconds(error: Any) -> int | None:

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
 from worker.errors import InvalidRequestError, Problem
+from worker.suggestions import did_you_mean
 
 # What DSPex sends with every call and no worker needs.
 _MAX_WARNINGS = 20
@@ -109,17 +110,19 @@ def read_args(model: type[A], args: Mapping[str, Any]) -> tuple[A, list[str]]:
         read = model.model_validate(dict(args))
     except ValidationError as error:
         raise _refusal(error) from None
-    warnings = _ignored("argument", read.unknown_keys())
+    warnings = _ignored("argument", read)
     for name in ("config", "options"):
         nested = getattr(read, name, None)
         if isinstance(nested, _Args):
-            warnings += _ignored(f"key in {name}", nested.unknown_keys())
+            warnings += _ignored(f"key in {name}", nested)
     return read, warnings
 
 
-def _ignored(what: str, keys: list[str]) -> list[str]:
-    """Return a warning for each key, as many as anybody would read."""
-    told = [f"Unknown {what} ignored: {key[:64]}" for key in keys[:_MAX_WARNINGS]]
+def _ignored(what: str, args: _Args) -> list[str]:
+    """Return a warning for each key that means nothing, as many as anybody would read, with the key that was meant."""
+    keys = args.unknown_keys()
+    absent = sorted(type(args).model_fields.keys() - args.model_fields_set)
+    told = [f"Unknown {what} ignored: {key[:64]}{did_you_mean(key, absent)}" for key in keys[:_MAX_WARNINGS]]
     left = len(keys) - len(told)
     return [*told, f"Unknown {what} ignored: and {left} more"] if left else told
 

@@ -12,6 +12,7 @@ from worker.errors import ExpiredError, InvalidRequestError, ReplyToNotAllowedEr
 from worker.message.contract import as_object
 from worker.message.delivery import HEADER_DEADLINE, Delivery, Lane
 from worker.message.strict_json import canonical
+from worker.suggestions import did_you_mean
 
 _DEFAULT_COMMAND: dict[Lane, str] = {"create": "create_program", "execute": "execute_program"}
 _TOP_LEVEL = frozenset({"command", "id", "args", "timestamp"})
@@ -78,7 +79,9 @@ def decode(document: object, delivery: Delivery, *, tenant: str = "") -> Job:
         raise InvalidRequestError("The body must be a JSON object")
     unknown = sorted(set(document) - _TOP_LEVEL)
     if unknown:
-        raise InvalidRequestError(f"Unknown key in the request: {unknown[0][:64]}", field=unknown[0][:64])
+        name = unknown[0][:64]
+        hint = did_you_mean(name, sorted(_TOP_LEVEL - document.keys()))
+        raise InvalidRequestError(f"Unknown key in the request: {name}{hint}", field=name)
     if document.get("id") is not None and request_id(document) is None:
         raise InvalidRequestError("id must be a string or a number", field="id")
     command = _command(document, delivery.lane)

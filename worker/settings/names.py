@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
+
+from worker.suggestions import nearest
 
 PREFIX = "DSPEX_"
 RESERVED_PREFIX = "DSPEX_TEST_"
@@ -36,8 +37,8 @@ def explain_unknown(name: str, *, known: set[str]) -> str:
         name: Without the prefix.
         known: The names that there are, without the prefix.
     """
-    nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.5)
-    hint = f"; did you mean {PREFIX}{nearest[0]}?" if nearest else "; `dspex-worker serve --help` lists them"
+    meant = nearest(name, sorted(known), cutoff=0.5)
+    hint = f"; did you mean {PREFIX}{meant}?" if meant else "; `dspex-worker serve --help` lists them"
     return f"{PREFIX}{name} is not a setting{hint}"
 
 

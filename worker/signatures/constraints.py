@@ -15,7 +15,6 @@ camelCase names are aliases. One meaning given twice alike is one; given twice d
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from worker.errors import InvalidConstraintError
 from worker.signatures.formats import FORMATS
 from worker.signatures.nodes import identity
 from worker.signatures.places import Place, quote
+from worker.suggestions import did_you_mean
 
 _MEANINGS: dict[str, str] = {
     **dict.fromkeys(("minimum", "min_value", "ge", "gte", "gteq"), "minimum"),
@@ -134,13 +134,8 @@ def _keep_unknown(pair: Pair, given: Given) -> None:
         what, word, known = f"format {quote(pair.value)}", str(pair.value), tuple(FORMATS)
     else:
         what, word, known = f"constraint {quote(pair.key)}", _snake(pair.key), tuple(_MEANINGS)
-    near = _nearest(word, known) if pair.place.has_room_for_advice else ""
+    near = did_you_mean(word, known, cutoff=0.8) if pair.place.has_room_for_advice else ""
     pair.place.warn(f"unknown {what} is kept and not enforced{near}")
-
-
-def _nearest(word: str, known: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word[:40], known, n=1, cutoff=0.8)
-    return f"; did you mean `{matches[0]}`?" if matches else ""
 
 
 def agreed_word(given: Given, word: str) -> Pair | None:

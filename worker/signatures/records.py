@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import deepcopy
 from itertools import islice
 
@@ -17,11 +17,14 @@ from worker.signatures.signature import Field, Signature
 from worker.signatures.strict_json import read_json
 from worker.signatures.values import MAX_FAULTS, Faults, check_value
 from worker.signatures.work import Work
+from worker.suggestions import did_you_mean, nearest
 
 _ABSENT = object()
 _MISSING = "missing"
 _MAX_PLACE_CHARACTERS = 60
 _MAX_REASON_CHARACTERS = 200
+# Each costs a comparison with every field.
+_MAX_HINTS = 5
 
 _Found = list[tuple[str, Problem]]
 """What is wrong with a record, as (field name, problem)."""
@@ -43,7 +46,9 @@ def check_inputs(signature: Signature, inputs: Mapping[str, object]) -> tuple[di
     given, warnings = _known(inputs, signature.input_names, side="Input")
     taken, found = _check_record(signature.inputs, given, root="/inputs")
     if found:
-        raise _refusal(found, InvalidInputsError)
+        raise _refusal(
+            found, InvalidInputsError, unknown=(name for name in inputs if name not in signature.input_names)
+        )
     return taken, warnings
 
 
@@ -202,8 +207,16 @@ def _known(values: object, names: frozenset[str], *, side: str) -> tuple[Mapping
     if values.keys() <= names:
         return values, []
     unknown = [name for name in values if normal_name(name) not in names]
-    warnings = [f"{side} {quote(name)} is not in the signature and was dropped" for name in unknown]
+    hints = _hints(unknown, names - values.keys())
+    warnings = [
+        f"{side} {quote(name)} is not in the signature and was dropped{hints.get(name, '')}" for name in unknown
+    ]
     return _by_normal_name(values, names), counted(warnings, most=MAX_WARNINGS)
+
+
+def _hints(unknown: Sequence[str], absent: Collection[str]) -> dict[str, str]:
+    """Return, for the first names that are not in the signature, which absent field each may have been meant for."""
+    return {name: did_you_mean(name, sorted(absent)) for name in unknown[:_MAX_HINTS]}
 
 
 def _by_normal_name(values: Mapping[str, object], names: frozenset[str]) -> Mapping[str, object]:
@@ -215,12 +228,21 @@ def _by_normal_name(values: Mapping[str, object], names: frozenset[str]) -> Mapp
 
 
 def _refusal(
-    found: _Found, kind: type[InvalidInputsError] | type[OutputInvalidError]
+    found: _Found, kind: type[InvalidInputsError] | type[OutputInvalidError], *, unknown: Iterable[str] = ()
 ) -> InvalidInputsError | OutputInvalidError:
+    """Return the error that tells the first thing that is wrong, a missing field first, and has all as its problems.
+
+    Args:
+        found: What is wrong.
+        kind: The class of the error.
+        unknown: Names that were given and are not in the signature: one may be the missing field, misspelt.
+    """
     problems = bounded(problem for _, problem in found)
     missing = next((name for name, problem in found if problem.problem == _MISSING and not _below(problem)), None)
     if missing is not None:
-        return kind(f"Missing required field: {missing}", field=missing, problems=problems)
+        meant = nearest(missing, islice(unknown, _MAX_HINTS))
+        hint = f"; was it meant by {quote(meant)}?" if meant else ""
+        return kind(f"Missing required field: {missing}{hint}", field=missing, problems=problems)
     name, first = found[0]
     below = _below(first)
     where = f" (at /{below[:_MAX_PLACE_CHARACTERS]})" if below else ""

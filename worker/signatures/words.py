@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
+from worker import suggestions
 from worker.errors import UnknownTypeError
 from worker.signatures.nodes import (
     ANY,
@@ -76,9 +76,9 @@ def from_word(word: str, arguments: Sequence[Type] | None, *, place: Place) -> T
 
 def nearest(word: str) -> str:
     """Return the end of a sentence that names the accepted spelling nearest to a word, or the common ones."""
-    matches = difflib.get_close_matches(word[:40].lower(), ACCEPTED, n=1, cutoff=0.55)
-    if matches:
-        return f"did you mean `{matches[0]}`?"
+    meant = suggestions.nearest(word.lower(), ACCEPTED, cutoff=0.55)
+    if meant:
+        return f"did you mean `{meant}`?"
     return f"accepted are {', '.join(f'`{one}`' for one in _COMMON)} and more"
 
 

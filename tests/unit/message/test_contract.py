@@ -49,6 +49,18 @@ def test_unknown_keys_are_ignored_with_a_warning_each() -> None:
     ]
 
 
+def test_the_warning_of_a_misspelt_key_names_the_key_that_was_meant() -> None:
+    """Only one that is not given as well."""
+    args = {"inputz": {}, "options": {"tmperature": 0.5, "max_token": 3, "max_tokens": 4}}
+    _, warnings = read_args(ExecuteArgs, args)
+
+    assert warnings == [
+        "Unknown argument ignored: inputz; did you mean `inputs`?",
+        "Unknown key in options ignored: max_token",
+        "Unknown key in options ignored: tmperature; did you mean `temperature`?",
+    ]
+
+
 def test_what_dspex_always_sends_is_ignored_without_a_warning() -> None:
     """``session_id`` and ``program_data`` are no mistake of the caller."""
     assert read_args(ExecuteArgs, {"session_id": "s", "program_data": {"a": 1}})[1] == []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.errors import InvalidInputsError, OutputInvalidError
+from worker.errors import InvalidInputsError, OutputInvalidError, Problem
 from worker.signatures import check_inputs, check_outputs, parse, read_outputs
 
 
@@ -188,6 +188,29 @@ def test_absent_optional_inputs_become_their_default_or_stay_out() -> None:
     assert taken == {"b": [1], "d": None}
     assert taken["b"] is not again["b"]
     assert again == {"b": [1], "d": "x"}
+
+
+def test_a_misspelt_input_is_named_where_its_field_is_missing() -> None:
+    """Behind the sentence that DSPex matches on; the field and its problem stay as they are."""
+    with pytest.raises(InvalidInputsError) as caught:
+        check_inputs(parse("subject, body -> label"), {"bdy": "x", "sender": "y", "subject": "z"})
+
+    error = caught.value
+    assert (error.field, error.problems) == ("body", (Problem("/inputs/body", "missing"),))
+    assert str(error) == "Missing required field: body; was it meant by `bdy`?"
+
+
+def test_a_dropped_input_is_told_with_the_optional_field_that_it_may_have_been_meant_for() -> None:
+    """Nothing is missing, so the job runs, and the warning says what went wrong."""
+    _, warnings = check_inputs(
+        parse({"inputs": [{"name": "body"}, {"name": "language", "optional": True}], "outputs": [{"name": "label"}]}),
+        {"body": "x", "languag": "de", "z": 1},
+    )
+
+    assert warnings == [
+        "Input `languag` is not in the signature and was dropped; did you mean `language`?",
+        "Input `z` is not in the signature and was dropped",
+    ]
 
 
 def test_a_nullable_required_input_may_be_null_and_not_absent() -> None:
