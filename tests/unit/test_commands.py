@@ -404,6 +404,7 @@ async def test_a_result_that_is_not_kept_is_unknown(hand: LeftHand) -> None:
         "message_id": "m",
         "status": "unknown",
         "reply": None,
+        "generation": None,
     }
 
 
@@ -607,6 +608,7 @@ async def test_a_job_that_is_not_done_says_how_far_it_is(hand: LeftHand, state: 
         "message_id": "m",
         "status": state,
         "reply": None,
+        "generation": None,
     }
 
 
