@@ -14,7 +14,17 @@ from worker.blueprints import KINDS, Blueprint
 from worker.commands import Commands
 from worker.errors import ProgramNotFoundError, RefusedError
 from worker.lm import LMs
-from worker.message import MAX_REPLY_BYTES, Job, dump, encode_success, named_job, named_program, parse, read_number
+from worker.message import (
+    MAX_REPLY_BYTES,
+    Job,
+    ResultStatus,
+    dump,
+    encode_success,
+    named_job,
+    named_program,
+    parse,
+    read_number,
+)
 from worker.programs import Programs
 from worker.signatures import LEGACY, write_schema
 from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome
@@ -155,10 +165,9 @@ class Questions:
         state = await self._store.get_state(message_id, tenant=job.tenant)
         stored = await self._store.get_result(message_id, tenant=job.tenant) if state == "done" else None
         if stored is not None:
-            return {"message_id": message_id, "status": "done", "reply": _kept_reply(stored)}
+            return _kept(message_id, "done", stored)
         is_cancelled = await self._store.find_cancelled({(job.tenant, message_id)})
-        status = "cancelled" if is_cancelled else state if state in ("running", "waiting") else "unknown"
-        return {"message_id": message_id, "status": status, "reply": None}
+        return _kept(message_id, "cancelled" if is_cancelled else _unfinished(state))
 
     async def get_flags(self, job: Job) -> dict[str, Any]:
         """Return the flags in force, and which of them were set: the others have this worker's start values."""
@@ -223,6 +232,15 @@ def _page(records: list[ProgramRecord], *, room: int) -> list[dict[str, Any]]:
             break
         page.append(summary)
     return page
+
+
+def _kept(message_id: str, status: ResultStatus, stored: StoredOutcome | None = None) -> dict[str, Any]:
+    reply, generation = (_kept_reply(stored), stored.generation) if stored else (None, None)
+    return {"message_id": message_id, "status": status, "reply": reply, "generation": generation}
+
+
+def _unfinished(state: str | None) -> ResultStatus:
+    return "running" if state == "running" else "waiting" if state == "waiting" else "unknown"
 
 
 def _kept_reply(stored: StoredOutcome) -> Any:

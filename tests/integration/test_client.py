@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Self
+from collections.abc import AsyncIterator
+from typing import Self
 
 import aio_pika
 import pytest
@@ -17,42 +17,9 @@ from local_services import temporary_folder
 from rabbit_node import RabbitNode
 from yarl import URL
 
+from tests.support.stand import Stand, echo, keep_silent, success
 from worker.client import Client, ClientError, NoWorkerError, ReplyError, ReplyTimeoutError
 from worker.errors import Problem
-
-Answer = Callable[["Stand", AbstractIncomingMessage], Awaitable[None]]
-
-
-class Stand:
-    """A consumer that answers as it is told, and keeps what it got."""
-
-    def __init__(self, url: str, queue: str, answer: Answer) -> None:
-        self.queue = queue
-        self.got: list[AbstractIncomingMessage] = []
-        self._url = url
-        self._answer = answer
-
-    async def __aenter__(self) -> Self:
-        self._connection = await aio_pika.connect(self._url)
-        self._channel = await self._connection.channel()
-        queue = await self._channel.declare_queue(self.queue, durable=True)
-        namespace, _, lane = self.queue.rpartition(".")
-        await queue.bind(await self._channel.declare_exchange(namespace, durable=True), lane)
-        await queue.consume(self._take, no_ack=True)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._connection.close()
-
-    async def _take(self, message: AbstractIncomingMessage) -> None:
-        self.got.append(message)
-        await self._answer(self, message)
-
-    async def reply(self, message: AbstractIncomingMessage, document: object) -> None:
-        assert message.reply_to is not None
-        body = document if isinstance(document, bytes) else json.dumps(document).encode()
-        copy = aio_pika.Message(body, correlation_id=message.correlation_id)
-        await self._channel.default_exchange.publish(copy, message.reply_to, mandatory=False)
 
 
 class Proxy:
@@ -103,19 +70,6 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.transport.abort()
 
 
-def _success(message: AbstractIncomingMessage, **more: Any) -> dict[str, Any]:
-    inputs = json.loads(message.body)["args"].get("inputs", {})
-    return {"id": None, "success": True, "timestamp": 1.0, "result": {"outputs": inputs, **more}}
-
-
-async def _echo(stand: Stand, message: AbstractIncomingMessage) -> None:
-    await stand.reply(message, _success(message))
-
-
-async def _keep_silent(stand: Stand, message: AbstractIncomingMessage) -> None:
-    """Take the job and never answer."""
-
-
 @pytest.fixture
 async def client(amqp_url: str, namespace: str) -> AsyncIterator[Client]:
     async with Client(amqp_url, namespace=namespace, timeout=20) as opened:
@@ -127,7 +81,7 @@ async def test_execute_returns_typed_outputs_and_the_figures_of_the_run(client, 
 
     async def answer(stand: Stand, message: AbstractIncomingMessage) -> None:
         more = {"usage": {"lm_calls": 1}, "warnings": ["w"], "fallback_used": True, "attempts": 2}
-        await stand.reply(message, _success(message, **more))
+        await stand.reply(message, success(message, **more))
 
     async with Stand(amqp_url, f"{namespace}.execute", answer):
         result = await client.execute("p", {"n": 1.0})
@@ -140,12 +94,15 @@ async def test_execute_returns_typed_outputs_and_the_figures_of_the_run(client, 
 async def test_a_job_carries_ids_a_deadline_and_its_media_type(client, amqp_url, namespace):
     """What the wire contract asks a publisher for."""
     before_ms = time.time() * 1_000
-    async with Stand(amqp_url, f"{namespace}.execute", _echo) as stand:
+    async with Stand(amqp_url, f"{namespace}.execute", echo) as stand:
         await client.execute("p", {}, timeout=5, message_id="order-7", options={"cache": True})
     (message,) = stand.got
     deadline_ms = message.headers["x-dspex-deadline"]
 
     assert isinstance(deadline_ms, int)
+    assert message.timestamp is not None
+    assert message.headers["x-dspex-timeout"] == 5_000
+    assert int(before_ms) // 1_000 <= message.timestamp.timestamp() <= time.time()
     assert before_ms + 4_999 <= deadline_ms <= time.time() * 1_000 + 5_000
     assert (message.message_id, message.content_type, message.content_encoding) == (
         "order-7",
@@ -162,7 +119,7 @@ async def test_a_job_carries_ids_a_deadline_and_its_media_type(client, amqp_url,
 @pytest.mark.parametrize(("options", "expected"), [(None, "never"), ({"fallback": "create"}, "create")])
 async def test_predict_never_falls_back_unless_told_to(client, amqp_url, namespace, options, expected):
     """The fallback policy of a one-message prediction is explicit."""
-    async with Stand(amqp_url, f"{namespace}.execute", _echo) as stand:
+    async with Stand(amqp_url, f"{namespace}.execute", echo) as stand:
         await client.predict("text -> label", {"text": "x"}, options=options)
     args = json.loads(stand.got[0].body)["args"]
 
@@ -172,7 +129,7 @@ async def test_predict_never_falls_back_unless_told_to(client, amqp_url, namespa
 @pytest.mark.parametrize(("more", "expected"), [({}, "never"), ({"fallback": "execute"}, "execute")])
 async def test_create_program_never_falls_back_unless_told_to(client, amqp_url, namespace, more, expected):
     """The fallback policy of a program is explicit, and other arguments go along."""
-    async with Stand(amqp_url, f"{namespace}.create", _echo) as stand:
+    async with Stand(amqp_url, f"{namespace}.create", echo) as stand:
         await client.create_program("text -> label", id="p", lm="fast", **more)
 
     assert json.loads(stand.got[0].body)["args"] == {
@@ -217,7 +174,7 @@ async def test_a_missing_queue_is_said_at_once(client, namespace):
 
 async def test_a_queue_without_a_consumer_is_said_at_once_and_gets_no_job(client, amqp_url, namespace):
     """All workers are gone; the job must not run behind the caller's back later."""
-    async with Stand(amqp_url, f"{namespace}.execute", _echo):
+    async with Stand(amqp_url, f"{namespace}.execute", echo):
         pass
     with pytest.raises(NoWorkerError, match="No worker consumes"):
         await client.execute("p", {})
@@ -229,11 +186,11 @@ async def test_a_queue_without_a_consumer_is_said_at_once_and_gets_no_job(client
 
 async def test_a_job_waits_for_a_worker_to_come_where_none_is_required(amqp_url, namespace):
     """Queueing ahead of the workers is a choice."""
-    async with Stand(amqp_url, f"{namespace}.execute", _echo):
+    async with Stand(amqp_url, f"{namespace}.execute", echo):
         pass
-    async with Client(amqp_url, namespace=namespace, requires_worker=False) as client:
+    async with Client(amqp_url, namespace=namespace, no_worker=("wait", 0)) as client:
         waiting = asyncio.create_task(client.execute("p", {"a": 1}))
-        async with Stand(amqp_url, f"{namespace}.execute", _echo):
+        async with Stand(amqp_url, f"{namespace}.execute", echo):
             result = await waiting
 
     assert result.outputs == {"a": 1}
@@ -242,8 +199,8 @@ async def test_a_job_waits_for_a_worker_to_come_where_none_is_required(amqp_url,
 async def test_an_unroutable_job_is_said_where_no_worker_is_required(amqp_url, namespace):
     """The mandatory publish comes back."""
     async with (
-        Stand(amqp_url, f"{namespace}.control", _echo),
-        Client(amqp_url, namespace=namespace, requires_worker=False) as client,
+        Stand(amqp_url, f"{namespace}.control", echo),
+        Client(amqp_url, namespace=namespace, no_worker=("wait", 0)) as client,
     ):
         with pytest.raises(NoWorkerError, match="There is no queue"):
             await client.execute("p", {})
@@ -251,10 +208,10 @@ async def test_an_unroutable_job_is_said_where_no_worker_is_required(amqp_url, n
 
 async def test_a_namespace_without_workers_is_said_and_spoils_no_later_call(amqp_url, namespace):
     """Without its exchange the broker closes the channel; the link opens another one."""
-    async with Client(amqp_url, namespace=namespace, requires_worker=False) as client:
+    async with Client(amqp_url, namespace=namespace, no_worker=("wait", 0)) as client:
         with pytest.raises(NoWorkerError, match="has a worker run in this namespace"):
             await client.execute("p", {})
-        async with Stand(amqp_url, f"{namespace}.execute", _echo):
+        async with Stand(amqp_url, f"{namespace}.execute", echo):
             result = await client.execute("p", {"a": 1})
 
     assert result.outputs == {"a": 1}
@@ -262,7 +219,7 @@ async def test_a_namespace_without_workers_is_said_and_spoils_no_later_call(amqp
 
 async def test_a_silent_worker_ends_in_a_time_out_that_names_the_job(client, amqp_url, namespace):
     """The message id lets the caller ask again without paying twice."""
-    async with Stand(amqp_url, f"{namespace}.execute", _keep_silent):
+    async with Stand(amqp_url, f"{namespace}.execute", keep_silent):
         with pytest.raises(ReplyTimeoutError, match=r"within 0\.2 s") as caught:
             await client.execute("p", {}, timeout=0.2, message_id="m-1")
 
@@ -277,8 +234,8 @@ async def test_late_and_repeated_replies_are_dropped(client, amqp_url, namespace
         if message.message_id == "late":
             return
         for earlier in stand.got:
-            await stand.reply(earlier, _success(earlier))
-            await stand.reply(earlier, _success(earlier))
+            await stand.reply(earlier, success(earlier))
+            await stand.reply(earlier, success(earlier))
 
     async with Stand(amqp_url, f"{namespace}.execute", answer):
         with pytest.raises(ReplyTimeoutError):
@@ -301,7 +258,7 @@ async def test_an_unreadable_reply_is_a_client_error(client, amqp_url, namespace
 
 async def test_a_request_that_cannot_be_encoded_fails_alone(client, amqp_url, namespace):
     """An id that AMQP cannot carry breaks no neighbour's call."""
-    async with Stand(amqp_url, f"{namespace}.execute", _echo):
+    async with Stand(amqp_url, f"{namespace}.execute", echo):
         with pytest.raises(ClientError, match="cannot be sent"):
             await client.execute("p", {}, message_id="x" * 300)
         result = await client.execute("p", {"a": 1})
@@ -316,7 +273,7 @@ async def test_a_request_larger_than_the_broker_takes_fails_alone():
 
     async def answer(stand: Stand, message: AbstractIncomingMessage) -> None:
         if first.is_set():
-            await stand.reply(message, _success(message))
+            await stand.reply(message, success(message))
         first.set()
 
     with temporary_folder() as folder, RabbitNode(folder / "rabbitmq", config="max_message_size = 100000\n") as node:
@@ -337,7 +294,7 @@ async def test_two_thousand_calls_in_flight_each_get_their_own_reply(client, amq
 
     async def answer(stand: Stand, message: AbstractIncomingMessage) -> None:
         if len(stand.got) == count:
-            await asyncio.gather(*(stand.reply(held, _success(held)) for held in reversed(stand.got)))
+            await asyncio.gather(*(stand.reply(held, success(held)) for held in reversed(stand.got)))
 
     async with Stand(amqp_url, f"{namespace}.execute", answer):
         results = await asyncio.gather(*(client.execute("p", {"n": n}) for n in range(count)))
@@ -352,7 +309,7 @@ async def test_pending_calls_are_published_again_after_a_lost_connection(amqp_ur
 
     async def answer(stand: Stand, message: AbstractIncomingMessage) -> None:
         if len(stand.got) > count:
-            await stand.reply(message, _success(message))
+            await stand.reply(message, success(message))
         elif len(stand.got) == count:
             all_taken.set()
 
@@ -373,21 +330,25 @@ async def test_pending_calls_are_published_again_after_a_lost_connection(amqp_ur
 
 
 async def test_a_call_made_while_the_broker_is_away_is_sent_when_it_is_back(amqp_url, namespace):
-    """Nothing is asked of the caller but to wait."""
+    """With all of its time from then on; one that was given up before is not sent at all."""
     async with (
-        Stand(amqp_url, f"{namespace}.execute", _echo),
+        Stand(amqp_url, f"{namespace}.execute", echo) as stand,
         Proxy(amqp_url) as proxy,
-        Client(proxy.url, namespace=namespace, timeout=30, requires_worker=False) as client,
+        Client(proxy.url, namespace=namespace, timeout=30, no_worker=("wait", 0)) as client,
     ):
         await client.execute("p", {})
+        channel = client._link._channel
+        assert channel is not None
         await proxy.cut()
-        with pytest.raises(ReplyTimeoutError):
+        await channel.closed()
+        with pytest.raises(ReplyTimeoutError, match=r"was not sent to .*: there was no connection .* for 0\.3 s"):
             await client.execute("p", {}, timeout=0.3)
         waiting = asyncio.create_task(client.execute("p", {"a": 1}))
         await proxy.listen()
         result = await waiting
 
     assert result.outputs == {"a": 1}
+    assert [message.headers["x-dspex-timeout"] for message in stand.got] == [30_000, 30_000]
 
 
 async def test_a_broker_that_cannot_be_reached_is_a_connection_error():

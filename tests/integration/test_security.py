@@ -350,7 +350,7 @@ async def test_nobody_publishes_under_anothers_name(broker: Broker, topology: To
 
 async def test_the_client_says_what_the_broker_refuses(broker: Broker, topology: Topology) -> None:
     """A call that is refused ends at once, and the client goes on."""
-    async with Client(broker.url("publisher"), namespace=NAMESPACE, requires_worker=False) as client:
+    async with Client(broker.url("publisher"), namespace=NAMESPACE, no_worker=("wait", 0)) as client:
         with pytest.raises(Exception, match="ACCESS_REFUSED"):
             await client.ask("ping", queue=FOREIGN)
         with pytest.raises(TimeoutError):

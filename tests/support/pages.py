@@ -26,7 +26,17 @@ def read(page: str) -> str:
 
 def table(page: str, *heading: str) -> list[list[str]]:
     """Return the rows of the first table of a page that has this heading."""
+    return _table(read(page).splitlines(), *heading)
+
+
+def table_after(page: str, text: str, *heading: str) -> list[list[str]]:
+    """Return the rows of the first table with this heading below a line that begins with a text."""
     lines = read(page).splitlines()
+    start = next(number for number, line in enumerate(lines) if line.startswith(text))
+    return _table(lines[start:], *heading)
+
+
+def _table(lines: list[str], *heading: str) -> list[list[str]]:
     start = lines.index(f"| {' | '.join(heading)} |")
     rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
     return [[cell.strip().replace(r"\|", "|") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows]

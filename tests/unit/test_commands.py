@@ -405,6 +405,7 @@ async def test_a_result_that_is_not_kept_is_unknown(hand: LeftHand) -> None:
         "message_id": "m",
         "status": "unknown",
         "reply": None,
+        "generation": None,
     }
 
 
@@ -608,6 +609,7 @@ async def test_a_job_that_is_not_done_says_how_far_it_is(hand: LeftHand, state: 
         "message_id": "m",
         "status": state,
         "reply": None,
+        "generation": None,
     }
 
 

@@ -39,6 +39,7 @@ PAGES = (
     "README.md",
     "docs/WIRE.md",
     "docs/DYNAMIC_SIGNATURES.md",
+    "docs/PYTHON.md",
     "docs/RELIABILITY.md",
     "docs/METRICS.md",
     "docs/SECURITY.md",

@@ -27,7 +27,7 @@ from worker.asyncapi.schemas import (
     text,
     to,
 )
-from worker.message import CreateArgs, ExecuteArgs, Lane
+from worker.message import CANCEL_STATUSES, RESULT_STATUSES, CreateArgs, ExecuteArgs, Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,9 +186,9 @@ def _about_programs() -> Iterator[Command]:
 
 
 def _about_jobs() -> Iterator[Command]:
-    states = ["done", "cancelled", "running", "waiting", "unknown"]
-    kept = record({**_MESSAGE_ID, "status": {"enum": states}, "reply": or_null(OBJECT)})
-    cancelled = record({**_MESSAGE_ID, "status": {"enum": ["cancelled", "already_cancelled", "too_late"]}})
+    status = {"enum": list(RESULT_STATUSES)}
+    kept = record({**_MESSAGE_ID, "status": status, "reply": or_null(OBJECT), "generation": or_null(COUNT)})
+    cancelled = record({**_MESSAGE_ID, "status": {"enum": list(CANCEL_STATUSES)}})
     yield Command("cancel", "control", "Stop a job, queued or running.", _ONE_JOB, cancelled)
     yield Command("get_result", "control", "Return the kept reply of a job.", _ONE_JOB, kept)
 

@@ -8,10 +8,29 @@
         print(result["sentiment"], result["confidence"])
 
 Importing it loads neither DSPy nor the worker's own parts: only aio-pika and the wire contract.
+
+See Also:
+    docs/PYTHON.md: what it does, by example.
 """
 
 from worker.client.client import Client
-from worker.client.errors import ClientError, NoWorkerError, ReplyError, ReplyTimeoutError
+from worker.client.errors import ArgumentError, ClientError, NoWorkerError, ReplyError, ReplyTimeoutError
+from worker.client.many import RowResult
+from worker.client.presence import NoWorker
 from worker.client.result import Result
+from worker.message import CancelStatus, FallbackPolicy, ResultStatus
 
-__all__ = ["Client", "ClientError", "NoWorkerError", "ReplyError", "ReplyTimeoutError", "Result"]
+__all__ = [
+    "ArgumentError",
+    "CancelStatus",
+    "Client",
+    "ClientError",
+    "FallbackPolicy",
+    "NoWorker",
+    "NoWorkerError",
+    "ReplyError",
+    "ReplyTimeoutError",
+    "Result",
+    "ResultStatus",
+    "RowResult",
+]

@@ -15,20 +15,23 @@ import asyncio
 import contextlib
 import random
 import ssl
-from collections.abc import Awaitable, Callable, Coroutine, Iterator
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMessage
-from aio_pika.exceptions import ChannelNotFoundEntity, DeliveryError, PublishError
+from aio_pika.exceptions import ChannelNotFoundEntity
 from aiormq.exceptions import ChannelAccessRefused, ChannelPreconditionFailed
 from yarl import URL
 
-from worker.client.errors import ClientError, NoWorkerError
+from worker.client.errors import ClientError
+from worker.client.losses import as_connection_error, refusal
+from worker.client.request import DIRECT_REPLY_TO, Request, Route, fresh_id
 from worker.urls import check_verified
 
-DIRECT_REPLY_TO = "amq.rabbitmq.reply-to"
+Raw = tuple[bytes, Mapping[str, Any]]
 
 _CONNECT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 20
@@ -36,26 +39,45 @@ _WAIT_INITIAL_SECONDS = 0.1
 _WAIT_MAX_SECONDS = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
-    """Where a request goes.
+@dataclass(slots=True, eq=False)
+class Call:
+    """A request under way.
 
     Attributes:
-        queue: The queue that is meant.
-        exchange: Empty for the default one, which a user of least rights may not publish to.
-        routing_key: The key that leads there.
+        route: Where it goes.
+        request: What is sent.
+        reply: Body and headers of its reply; where no reply is asked for, nothing, once the broker has confirmed it.
+        sent: Set when it is published for the first time, or fails before.
+        until: Loop time at which its bound ends; None before it is sent, and where it has no bound.
+        is_over: Whether its caller has stopped to wait.
     """
 
-    queue: str
-    exchange: str
-    routing_key: str
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Call:
     route: Route
-    message: aio_pika.Message
-    reply: asyncio.Future[bytes]
+    request: Request
+    reply: asyncio.Future[Raw]
+    sent: asyncio.Event
+    until: float | None = None
+    is_over: bool = False
+
+    def confirm(self) -> None:
+        """End it without a reply, if none was to come over this connection."""
+        if not self.request.is_answered_here and not self.reply.done():
+            self.reply.set_result((b"", {}))
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error, unless it has ended."""
+        if not self.reply.done():
+            self.reply.set_exception(error)
+        self.sent.set()
+
+    def stamped(self, *, now_seconds: float, loop_seconds: float) -> aio_pika.Message:
+        """Return its message; the bound runs from the first time that this is asked."""
+        bound = self.request.bound_seconds
+        if self.until is None and bound is not None:
+            self.until = loop_seconds + bound
+        left_seconds = None if self.until is None else max(0.0, self.until - loop_seconds)
+        self.sent.set()
+        return self.request.message(now_seconds=now_seconds, left_seconds=left_seconds)
 
 
 class Link:
@@ -78,7 +100,7 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._is_up = asyncio.Event()
-        self._calls: dict[str, _Call] = {}
+        self._calls: dict[str, Call] = {}
         self._publishing: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -97,33 +119,30 @@ class Link:
             keeper.cancel()
             await asyncio.wait([keeper])
         for call in self._calls.values():
-            _fail(call, ClientError("The client was closed before the reply came"))
+            call.fail(ClientError("The client was closed before the reply came"))
         await self._disconnect()
         for task in list(self._publishing):
             task.cancel()
         await asyncio.gather(*self._publishing, return_exceptions=True)
 
-    async def request(self, route: Route, message: aio_pika.Message) -> bytes:
-        """Publish a message and return the body of its reply, however long that takes.
-
-        Args:
-            route: Where it goes.
-            message: With a ``correlation_id`` that no other waiting call has.
+    @contextlib.contextmanager
+    def calling(self, route: Route, request: Request) -> Iterator[Call]:
+        """Publish a request, and again after a lost connection, while the block lasts and nothing has answered it.
 
         Raises:
-            NoWorkerError: There is no such queue or exchange.
-            ClientError: The broker refused the message, or the link is closed.
+            ClientError: The link is closed.
         """
-        self._check_open()
-        call = _Call(route, message, asyncio.get_running_loop().create_future())
-        key = str(message.correlation_id)
+        self.check_open()
+        call = Call(route, request, asyncio.get_running_loop().create_future(), asyncio.Event())
+        key = request.correlation_id if request.is_answered_here else fresh_id()
         self._calls[key] = call
         # While the link is down there is nothing to do here: the keeper publishes all that waits.
         if self._channel is not None:
             self._spawn(self._publish(call, self._channel))
         try:
-            return await call.reply
+            yield call
         finally:
+            call.is_over = True
             self._calls.pop(key, None)
 
     async def count_consumers(self, queue: str) -> int | None:
@@ -136,7 +155,7 @@ class Link:
             ClientError: The link was closed.
         """
         connection = await self._when_up()
-        with _losses():
+        with as_connection_error():
             async with connection.channel(publisher_confirms=False) as channel:
                 try:
                     declared = await channel.declare_queue(queue, passive=True)
@@ -155,11 +174,12 @@ class Link:
 
     async def _when_up(self) -> AbstractConnection:
         while self._connection is None:
-            self._check_open()
+            self.check_open()
             await self._is_up.wait()
         return self._connection
 
-    def _check_open(self) -> None:
+    def check_open(self) -> None:
+        """Raise `ClientError` if the link is closed."""
         if self._keeper is None:
             raise ClientError("The client is not open")
 
@@ -174,7 +194,7 @@ class Link:
 
     async def _connect(self) -> AbstractChannel:
         properties: dict[str, Any] = {"connection_name": self._name}
-        with _losses():
+        with as_connection_error():
             connection = await aio_pika.connect(
                 self._url, timeout=_CONNECT_SECONDS, client_properties=properties, ssl_context=self._ssl_context
             )
@@ -193,28 +213,27 @@ class Link:
         if connection is not None:
             await _close(connection)
 
-    async def _publish(self, call: _Call, channel: AbstractChannel) -> None:
-        queue = call.route.queue
+    async def _publish(self, call: Call, channel: AbstractChannel) -> None:
+        if call.is_over or call.reply.done():
+            return  # What is published now would run for nobody, or twice.
         try:
+            message = call.stamped(now_seconds=time.time(), loop_seconds=asyncio.get_running_loop().time())
             exchange = await channel.get_exchange(call.route.exchange, ensure=False)
-            await exchange.publish(call.message, call.route.routing_key, mandatory=True)
-        except PublishError:
-            _fail(call, NoWorkerError(f"There is no queue {queue} on the broker"))
-        except DeliveryError:
-            _fail(call, ClientError(f"The broker refused the request: the queue {queue} is full"))
-        except (ChannelNotFoundEntity, ChannelAccessRefused) as error:
-            _fail_if_meant(call, error)
-        except ChannelPreconditionFailed as error:
-            _fail_if_too_large(call, error)
+            await exchange.publish(message, call.route.routing_key, mandatory=True)
         except Exception as error:  # noqa: BLE001 - neither the codec's errors nor those of a lost connection have one class
-            if not channel.is_closed:
-                _fail(call, ClientError(f"The request cannot be sent: {error}"))
+            refused = refusal(error, call.route, size=len(call.request.body))
+            if refused is not None:
+                call.fail(refused)
+            elif not channel.is_closed and not _is_about_channel(error):
+                call.fail(ClientError(f"The request cannot be sent: {error}"))
             # Else it is lost or unknown: the keeper publishes it again.
+        else:
+            call.confirm()
 
     async def _take(self, message: AbstractIncomingMessage) -> None:
         call = self._calls.pop(message.correlation_id or "", None)
         if call is not None and not call.reply.done():
-            call.reply.set_result(message.body)
+            call.reply.set_result((message.body, message.headers))
 
     def _spawn(self, publishing: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(publishing)
@@ -225,7 +244,7 @@ class Link:
 async def _consume_replies(
     connection: AbstractConnection, take: Callable[[AbstractIncomingMessage], Awaitable[None]]
 ) -> AbstractChannel:
-    with _losses():
+    with as_connection_error():
         channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
         replies = await channel.get_queue(DIRECT_REPLY_TO, ensure=False)
         await replies.consume(take, no_ack=True)
@@ -233,56 +252,12 @@ async def _consume_replies(
 
 
 async def _close(connection: AbstractConnection) -> None:
-    with contextlib.suppress(ConnectionError), _losses():
+    with contextlib.suppress(ConnectionError), as_connection_error():
         await connection.close()
 
 
-@contextlib.contextmanager
-def _losses() -> Iterator[None]:
-    """Turn every way in which aiormq tells of a loss into a `ConnectionError`, and lose no cancellation.
-
-    It ends who waits on a connection that goes away with the connection's own error, with a bare Exception, or with a
-    CancelledError that nobody asked for; and it may swallow one that the caller did ask for while a channel closes,
-    which would leave a call without its time-out.
-    """
-    task = asyncio.current_task()
-    cancelled_before = task.cancelling() if task else 0
-    loss: BaseException | None = None
-    try:
-        yield
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - what it means is decided below
-        loss = error
-    if task is not None and task.cancelling() > cancelled_before:
-        raise asyncio.CancelledError from loss
-    if isinstance(loss, ConnectionError):
-        raise loss
-    if loss is not None:
-        raise ConnectionError(f"The connection to the broker failed: {loss}") from loss
-
-
-def _fail_if_meant(call: _Call, error: ChannelNotFoundEntity | ChannelAccessRefused) -> None:
-    """Fail a call whose exchange the broker does not have or refuses; others lost their channel by it, no more.
-
-    The broker closes the whole channel and names the exchange; the keeper publishes the others again.
-    """
-    if f"'{call.route.exchange or 'amq.default'}'" not in str(error):
-        return
-    if isinstance(error, ChannelNotFoundEntity):
-        told = f"There is no exchange {call.route.exchange}: has a worker run in this namespace?"
-        _fail(call, NoWorkerError(told))
-    else:
-        _fail(call, ClientError(f"The broker refuses the request: {error}"))
-
-
-def _fail_if_too_large(call: _Call, error: ChannelPreconditionFailed) -> None:
-    """Fail a call whose body is larger than the broker takes; others lost their channel by it, no more."""
-    if f"message size {len(call.message.body)} is larger" in str(error):
-        _fail(call, ClientError(f"The broker refuses the request: {error}"))
-
-
-def _fail(call: _Call, error: Exception) -> None:
-    if not call.reply.done():
-        call.reply.set_exception(error)
+def _is_about_channel(error: Exception) -> bool:
+    return isinstance(error, ChannelNotFoundEntity | ChannelAccessRefused | ChannelPreconditionFailed)
 
 
 def _with_heartbeat(url: str) -> URL:
