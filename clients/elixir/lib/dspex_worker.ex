@@ -218,10 +218,16 @@ defmodule DSPexWorker do
   @doc """
   Fetches the kept result of a job by its message id, also one whose caller timed out or went away.
 
-  What the job itself would have returned: outputs, or its error. `{:pending, status}` where it has not ended: `:running`,
-  `:waiting` (for its next attempt), or `:unknown` (still queued, past its lifetime, or never sent). With the options
-  `:signature` (a signature or a `DSPexWorker.Program`) outputs are checked and have its keys; `:full` and `:fallback` as
-  in a run.
+  | the job | the return |
+  |---|---|
+  | has ended | what it returned itself: `{:ok, outputs}`, or `{:error, error}` |
+  | was cancelled | `{:error, %DSPexWorker.Error{code: :cancelled}}` |
+  | is running | `{:pending, :running}` |
+  | was begun, and waits for its next attempt | `{:pending, :waiting}` |
+  | is not known to the workers | `{:pending, :unknown}`: it is still queued, and its result may yet come, or it was refused, is past its lifetime, or was never sent |
+
+  With the option `:signature` (a signature or a `DSPexWorker.Program`) outputs are checked and have its keys; `:full` and
+  `:fallback` are those of a run.
   """
   @spec get_result(Client.t(), String.t(), keyword) ::
           outcome(map | Result.t()) | {:pending, :running | :waiting | :unknown}
@@ -361,7 +367,17 @@ defmodule DSPexWorker do
 
   defp kept(%{"status" => "running"}, _run), do: {:pending, :running}
   defp kept(%{"status" => "waiting"}, _run), do: {:pending, :waiting}
-  defp kept(_result, _run), do: {:pending, :unknown}
+  defp kept(%{"status" => "unknown"}, _run), do: {:pending, :unknown}
+
+  defp kept(%{"status" => "cancelled"}, run) do
+    {:error, Error.new(:cancelled, "The job was cancelled before it ended", details: Map.take(run, [:message_id]))}
+  end
+
+  # Never pending: whoever waits for it would wait for ever.
+  defp kept(result, run) do
+    sentence = "The job has a status that this client does not know: #{inspect(result["status"], limit: 5)}"
+    {:error, Error.new(:invalid_reply, sentence, details: %{reply: result, message_id: run.message_id})}
+  end
 
   # Signatures and programs
 

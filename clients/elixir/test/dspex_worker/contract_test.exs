@@ -7,8 +7,9 @@ defmodule DSPexWorker.ContractTest do
   alias DSPexWorker.Signature.Definition
 
   @folder Path.expand("../../../../tests/contract", __DIR__)
-  # The corpus of values is no message; its own test reads it.
-  @golden for path <- Path.wildcard(@folder <> "/*.json"), not String.ends_with?(path, "/values.json"), do: path
+  # No messages: the corpus of values has its own test, the statuses have one below.
+  @others ["values.json", "result_statuses.json"]
+  @golden for path <- Path.wildcard(@folder <> "/*.json"), Path.basename(path) not in @others, do: path
 
   for path <- @golden do
     @external_resource path
@@ -50,6 +51,40 @@ defmodule DSPexWorker.ContractTest do
       assert error.attempts == detail["attempts"]
       assert Enum.map(error.problems, & &1.path) == Enum.map(detail["problems"], & &1["path"])
     end
+  end
+
+  @external_resource @folder <> "/result_statuses.json"
+
+  test "every status that the workers give for a kept result has a return of its own" do
+    returns =
+      for status <- read("result_statuses"), into: %{} do
+        reply = if status == "done", do: FakeBroker.result(%{"label" => "good"})
+        {status, status |> play_result(reply) |> brief()}
+      end
+
+    assert returns == %{
+             "done" => {:ok, %{"label" => "good"}},
+             "running" => {:pending, :running},
+             "waiting" => {:pending, :waiting},
+             "cancelled" => {:error, :cancelled},
+             "unknown" => {:pending, :unknown}
+           }
+  end
+
+  test "a status that this client does not know is an error, not something to wait for" do
+    assert {:error, %Error{code: :invalid_reply, message: message}} = play_result("paused", nil)
+
+    assert message =~ ~s("paused")
+  end
+
+  defp brief({:error, error}), do: {:error, error.code}
+  defp brief(answer), do: answer
+
+  defp play_result(status, reply) do
+    result = %{"message_id" => "order-17", "status" => status, "reply" => reply}
+    golden = %{"reply" => %{"body" => %{"success" => true, "result" => result}}}
+    {answer, _message} = play(golden, &DSPexWorker.get_result(&1, "order-17"))
+    answer
   end
 
   # What an application writes to have such a request sent.
