@@ -13,6 +13,9 @@ defmodule DSPexWorker.Error do
   | `problems` | everything that is wrong, each `%{path: json_pointer, problem: phrase}` |
   | `field` | the field or argument concerned, or `nil` |
   | `attempts` | runs that reached the LM |
+  | `message_id` | of the job, the key for `DSPexWorker.get_result/3`; `nil` where it was refused before it was sent |
+  | `generation` | which run of the job failed, from 0, for `:rerun_of`; `nil` where no worker says so |
+  | `stored_ms` | when the error was stored, in Unix milliseconds, if it is an earlier run's that is repeated; `nil` if it is fresh |
   | `details` | more, for some codes: see below |
 
   Codes of the client itself:
@@ -56,6 +59,9 @@ defmodule DSPexWorker.Error do
                problems: [],
                field: nil,
                attempts: 0,
+               message_id: nil,
+               generation: nil,
+               stored_ms: nil,
                details: %{}
 
   @typedoc "A place, as JSON pointer into the call's `args`, and what is wrong there."
@@ -72,6 +78,9 @@ defmodule DSPexWorker.Error do
           problems: [problem],
           field: String.t() | nil,
           attempts: non_neg_integer,
+          message_id: String.t() | nil,
+          generation: non_neg_integer | nil,
+          stored_ms: non_neg_integer | nil,
           details: map
         }
 

@@ -219,6 +219,9 @@ defmodule DSPexWorker.ContractTest do
     assert message.reply_to == request["properties"]["reply_to"]
     assert message.message_id == request["properties"]["message_id"]
     assert is_binary(message.correlation_id)
-    assert Enum.map(message.headers, &elem(&1, 0)) == Map.keys(request["headers"])
+    # What was left until the deadline goes along with it.
+    headers = Map.put_new(request["headers"], "x-dspex-timeout", 60_000)
+    assert Enum.map(message.headers, &elem(&1, 0)) == Map.keys(headers)
+    assert is_integer(message.timestamp)
   end
 end
