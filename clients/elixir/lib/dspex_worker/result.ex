@@ -19,6 +19,12 @@ defmodule DSPexWorker.Result do
   | `raw` | the reply's whole `result`, with string keys |
   """
 
+  # Everything is in it once more, and what is as it mostly is need not be shown.
+  @derive {Inspect,
+           except: [:raw],
+           optional:
+             ~w(warnings dynamic fallback_used fallback_reason execution_time program_id program_version message_id)a ++
+               ~w(generation stored_ms signature_fingerprint)a}
   defstruct outputs: %{},
             usage: %{lm_calls: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: nil},
             warnings: [],
