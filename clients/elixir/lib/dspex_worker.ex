@@ -107,8 +107,8 @@ defmodule DSPexWorker do
   @doc """
   Sends a run of a signature or a program, and does not wait for its result.
 
-  `{:ok, message_id}` once the broker has confirmed that it has the job, on disk where it has disks: workers run it though
-  this process, node or client is gone. Under the id, `await_result/3` and `get_result/3` fetch the result, for as long as
+  `{:ok, message_id}` once the broker has confirmed the job, which is durable: workers run it even if this process, client
+  or node is gone by then. Under the id, `await_result/3` and `get_result/3` fetch the result, for as long as
   the workers keep results. A string with `->` is a signature, any other string a program's id.
 
   Options are those of `predict/4` or `execute/4`, but `:full`, which is one of reading the result, and
@@ -246,9 +246,9 @@ defmodule DSPexWorker do
   @doc """
   Waits until a job has ended, and returns what `get_result/3` does then.
 
-  It asks again and again, with pauses that grow to two seconds. Workers that are away, or not started yet, are waited for
+  Polls with jittered pauses that grow to two seconds. Workers that are away, or not started yet, are waited for
   too. After `:timeout` milliseconds, by default the client's, it is `{:error, %DSPexWorker.Error{code: :timeout}}`, and
-  the job goes on. Other options are those of `get_result/3`.
+  the job goes on. Other options are `:signature`, `:full` and `:fallback` as of `get_result/3`, and those of a trace.
 
       {:ok, id} = DSPexWorker.enqueue(MyApp.LLM, MyApp.Sentiment, %{text: "I love it"})
       DSPexWorker.await_result(MyApp.LLM, id, signature: MyApp.Sentiment, timeout: 300_000)
@@ -257,7 +257,7 @@ defmodule DSPexWorker do
   @spec await_result(Client.t(), String.t(), keyword) :: outcome(map | Result.t())
   def await_result(client, message_id, options \\ []) do
     {own, options} = Keyword.split(options, @reading_options)
-    Kept.await(client, message_id, own, validate!(options, []))
+    Kept.await(client, message_id, own, Keyword.validate!(options, [:timeout, :traceparent, :tracestate]))
   end
 
   @doc """

@@ -56,10 +56,10 @@ defmodule DSPexWorker.Client do
   job on a connection and after a time-out. If there is none, the call fails with `:no_worker`, and the next one asks
   again.
 
-  Where workers are started by the length of the queue, and there may be none at all, that is wrong: nothing would be in
-  the queue to start one for. With `no_worker: {:wait, 120_000}`, for a client or a call, the job is sent all the same,
-  and its time-out and deadline are later by so many milliseconds, the time that a worker needs to start. A queue that
-  does not exist yet is waited for as long; then the call fails with `:no_worker`.
+  An autoscaler that starts workers by the length of the queue, from zero, would then never start one: the queue stays
+  empty. With `no_worker: {:wait, 120_000}`, for a client or a call, the job is sent anyway, and its time-out and deadline
+  are extended by as many milliseconds, so that a worker has time to start. A queue that does not exist yet is waited for
+  as long; then the call fails with `:no_worker`.
   """
 
   use GenServer

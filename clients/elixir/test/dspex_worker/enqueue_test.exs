@@ -159,13 +159,21 @@ defmodule DSPexWorker.EnqueueTest do
 
     test "waits for workers that are away, and for no longer than it is told to", %{broker: broker, client: client} do
       FakeBroker.set_consumers(broker, "dspex.control", {:ok, 0})
-      assert {:error, %Error{code: :timeout} = error} = DSPexWorker.await_result(client, "order-17", timeout: 200)
+      assert {:error, %Error{code: :timeout} = error} = DSPexWorker.await_result(client, "order-17", timeout: 600)
       assert error.message =~ "no_worker: No worker consumes dspex.control"
 
       FakeBroker.set_consumers(broker, "dspex.control", {:ok, 1})
       kept(broker, [%{"status" => "running", "reply" => nil}])
-      assert {:error, %Error{code: :timeout} = error} = DSPexWorker.await_result(client, "order-17", timeout: 200)
+      assert {:error, %Error{code: :timeout} = error} = DSPexWorker.await_result(client, "order-17", timeout: 600)
       assert %{message_id: "order-17", recoverable: true, details: %{status: :running}} = error
+    end
+
+    test "waits no longer where the client's calls wait for workers themselves", %{broker: broker} do
+      FakeBroker.set_consumers(broker, "dspex.control", {:ok, 0})
+      options = [url: FakeBroker.url(broker), transport: FakeBroker, no_worker: {:wait, 600_000}]
+      client = start_supervised!(Supervisor.child_spec({Client, options}, id: :waiting))
+
+      assert {:error, %Error{code: :timeout}} = DSPexWorker.await_result(client, "order-17", timeout: 600)
     end
 
     test "fails at once where nothing is to be waited for", %{broker: broker, client: client} do

@@ -45,7 +45,8 @@ defmodule DSPexWorker.Client.Kept do
 
   defp await(waiting, pause) do
     %{client: client, run: run} = waiting
-    options = Keyword.put(waiting.options, :timeout, min(left(waiting.ends), @look))
+    # It is waited for workers here, also where other calls of the client do it themselves.
+    options = Keyword.merge(waiting.options, timeout: min(left(waiting.ends), @look), no_worker: :fail)
 
     case look(client, run.message_id, options) do
       {:ok, kept} -> kept |> read(run) |> again(waiting, pause)
