@@ -1,7 +1,7 @@
 defmodule DSPexWorker.MixProject do
   use Mix.Project
 
-  @version "0.1.0"
+  @version "0.2.0"
   @description "Declare a signature, call it over RabbitMQ, and get typed results from DSPy workers"
 
   # Optional at run time: each is called only where it is loaded.

@@ -13,7 +13,7 @@ defmodule DSPexWorkerCompat.MixProject do
   def project do
     [
       app: :dspex_worker_compat,
-      version: "0.1.0",
+      version: "0.2.0",
       description: "The names of DSPex's plan for dynamic signatures, on DSPexWorker",
       elixir: "~> 1.14",
       elixirc_paths: elixirc_paths(Mix.env()),

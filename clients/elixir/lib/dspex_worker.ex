@@ -35,14 +35,16 @@ defmodule DSPexWorker do
   |---|---|
   | `:timeout` | milliseconds to wait, or `:infinity`; the client's by default. It is the job's deadline too: no worker starts the job after it |
   | `:message_id` | idempotency key: the same id with the same content runs once, however often it is sent |
+  | `:no_worker` | `:fail` (default) where nobody consumes the queue, or `{:wait, milliseconds}`: see `DSPexWorker.Client` |
   | `:traceparent` `:tracestate` | W3C trace context; by default OpenTelemetry's, where it is loaded |
 
-  ## Options of a run: `predict/4`, `execute/4`, `execute_many/4`
+  ## Options of a run: `predict/4`, `execute/4`, `execute_many/4`, `enqueue/4`
 
   | option | meaning |
   |---|---|
   | `:full` | `true`: a `DSPexWorker.Result` with usage, warnings and more, not only the outputs |
   | `:fallback` | `:never` (default), `:create` or `:execute`: whether question and answer may run in place of the signature; its outputs are `%{answer: text}` |
+  | `:rerun_of` | the `generation` of an error that the job under this `:message_id` ended with: asks for another run of it, within what is left of its budgets. Without it, the error that is kept is returned again |
   | `:lm` | an alias that the operator configured |
   | `:temperature` `:max_tokens` `:timeout_ms` `:max_lm_calls` `:max_cost_usd` `:cache` `:include_reasoning` | as in the wire contract; the reasoning comes as output `:_reasoning` |
   | `:program_type` `:use_dynamic_signature` `:config` `:demos` | as in `create_program/3`; for `predict/4` only |
@@ -52,15 +54,15 @@ defmodule DSPexWorker do
   not exist raise `ArgumentError`.
   """
 
-  alias DSPexWorker.Client.{Many, Reply, Request}
+  alias DSPexWorker.Client.{Job, Kept, Many, Request, Sending}
   alias DSPexWorker.{Client, Error, Program, Result, Telemetry}
-  alias DSPexWorker.Signature.{Definition, Validator}
+  alias DSPexWorker.Signature.Definition
 
-  @call_options [:timeout, :message_id, :traceparent, :tracestate]
-  @program_options [:program_type, :use_dynamic_signature, :fallback, :lm, :config, :demos]
-  @run_options [:temperature, :max_tokens, :timeout_ms, :max_lm_calls, :max_cost_usd, :cache, :include_reasoning]
-  @predict_options @program_options ++ @run_options ++ [:full, :options]
-  @execute_options [:fallback, :lm, :signature] ++ @run_options ++ [:full, :options]
+  @call_options [:timeout, :message_id, :no_worker, :traceparent, :tracestate]
+  @predict_options Job.program_options() ++ Job.run_options() ++ [:full, :options]
+  @execute_options [:fallback, :lm, :signature] ++ Job.run_options() ++ [:full, :options]
+  @enqueue_options [:rerun_of, :reply_to, :start_within]
+  @reading_options [:signature, :full, :fallback]
 
   @typedoc "A module, a map, a string with `->`, or a definition that was read already."
   @type signature :: module | map | String.t() | Definition.t()
@@ -81,26 +83,7 @@ defmodule DSPexWorker do
   """
   @spec predict(Client.t(), signature, inputs, keyword) :: outcome(map | Result.t())
   def predict(client, signature, inputs, options \\ []) do
-    options = validate!(options, @predict_options)
-
-    with {:ok, config} <- Client.config(client),
-         policy = options[:fallback] || config.fallback,
-         {:ok, definition, signature} <- definition(signature, policy),
-         {:ok, inputs} <- check_inputs(definition, inputs) do
-      args =
-        options
-        |> Keyword.take(@program_options)
-        |> Map.new()
-        |> Map.merge(%{fallback: policy, options: run_options(options, [])})
-
-      request = %{
-        request("execute_program", args, definition, options)
-        | signature: signature,
-          ready: %{"inputs" => inputs}
-      }
-
-      run(client, config, request, asked?(policy, options))
-    end
+    Sending.call(client, Job.predict(signature, inputs, validate!(options, [:rerun_of | @predict_options])))
   end
 
   @doc """
@@ -118,28 +101,60 @@ defmodule DSPexWorker do
   """
   @spec execute(Client.t(), Program.t() | String.t(), inputs, keyword) :: outcome(map | Result.t())
   def execute(client, program, inputs, options \\ []) do
-    options = validate!(options, @execute_options)
-    id = id_of!(program)
-
-    with {:ok, config} <- Client.config(client),
-         {:ok, definition} <- signature_of(program, options[:signature]),
-         {:ok, inputs} <- check_inputs(definition, inputs) do
-      policy = options[:fallback] || policy_of(program) || config.fallback
-      given = run_options(options, [:lm]) |> Map.put(:fallback, policy)
-      args = %{program_id: id, options: given}
-      request = %{request("execute_program", args, definition, options) | ready: %{"inputs" => inputs}}
-      run(client, config, request, asked?(policy, options))
-    end
+    Sending.call(client, Job.execute(program, inputs, validate!(options, [:rerun_of | @execute_options])))
   end
 
   @doc """
-  Runs a signature or a program on many inputs, as a lazy stream of `{:ok, …}` and `{:error, …}`.
+  Sends a run of a signature or a program, and does not wait for its result.
+
+  `{:ok, message_id}` once the broker has confirmed the job, which is durable: workers run it even if this process, client
+  or node is gone by then. Under the id, `await_result/3` and `get_result/3` fetch the result, for as long as
+  the workers keep results. A string with `->` is a signature, any other string a program's id.
+
+  Options are those of `predict/4` or `execute/4`, but `:full`, which is one of reading the result, and
+
+  | option | meaning |
+  |---|---|
+  | `:timeout` | milliseconds to wait for the broker; no deadline of the job |
+  | `:start_within` | milliseconds after which no worker starts the job, or `:infinity`, the default |
+  | `:reply_to` | the full name of a queue for the reply, which should be durable, and must be one that the workers may reply to, such as `<namespace>.reply.<name>`; by default the result is only kept |
+
+  A reply in that queue has the job's message id as correlation id, and outlives a restart of whoever consumes it;
+  `read_reply/3` reads it. The queue is yours to declare and to consume, not one that a client has as its `:reply_queue`.
+
+      {:ok, id} = DSPexWorker.enqueue(MyApp.LLM, MyApp.Sentiment, %{text: "I love it"}, message_id: "review-17")
+      id
+      #=> "review-17"
+  """
+  @spec enqueue(Client.t(), signature | Program.t() | String.t(), inputs, keyword) :: outcome(String.t())
+  def enqueue(client, signature_or_program, inputs, options \\ []) do
+    {job, known} = job(signature_or_program)
+    options = validate!(options, @enqueue_options ++ (known -- [:full]))
+    Sending.enqueue(client, job.(signature_or_program, inputs, check_reply_to!(options)))
+  end
+
+  @doc """
+  Runs a signature or a program on many inputs, as a lazy stream of `{:ok, …}` and `{:error, …}`, or of these with
+  their rows.
 
   No more than `:max_concurrency` (100) calls are under way or wait to be taken from the stream, and inputs are taken as
-  results are, so neither side may overrun the other. Results come in the order of the inputs, where a slow call holds up
-  those behind it, or with `ordered: false` as they are there. Other options are those of
-  `predict/4` or `execute/4`; `:message_id` is a function from inputs to an id here. A string with `->` is a signature,
-  any other string a program's id.
+  results are, so neither side may overrun the other. The time-out of a call, and with it the job's deadline, runs from
+  when its row is sent, not from when the stream began. Other options are those of `predict/4` or `execute/4` but
+  `:rerun_of`. A string with `->` is a signature, any other string a program's id.
+
+  Results come in the order of the inputs, where a slow call holds up those behind it. With `ordered: false` they come as
+  they are there, each with its row: `{row, outcome}`, where `row` is `%{index: …, key: …, inputs: …}`. The index counts
+  from 0. The key is the index too, unless rows are given as `{key, inputs}`, as in
+
+      reviews
+      |> Stream.map(&{&1.id, %{text: &1.text}})
+      |> then(&DSPexWorker.execute_many(MyApp.LLM, MyApp.Sentiment, &1, ordered: false))
+      |> Enum.each(fn
+        {%{key: id}, {:ok, result}} -> MyApp.Reviews.set_sentiment(id, result.sentiment)
+        {%{key: id}, {:error, error}} -> Logger.warning(Exception.message(error), review: id)
+      end)
+
+  `:message_id` is a function here, from inputs, or from inputs and key, to an id.
 
   Who leaves the stream early, as `Enum.take/2` does, waits for no more results, but the jobs that were sent by then, up
   to `:max_concurrency` more than results were taken, are run.
@@ -153,18 +168,24 @@ defmodule DSPexWorker do
   def execute_many(client, signature_or_program, inputs, options \\ []) do
     {name, options} = Keyword.pop(options, :message_id)
     {many, options} = Keyword.split(options, [:max_concurrency, :ordered])
-    {one, known} = one(signature_or_program)
+    {job, known} = job(signature_or_program)
     # Here, not where the stream is consumed, which may be elsewhere.
     validate!(options, known)
     if options[:timeout], do: Request.timeout!(options[:timeout])
     name = naming!(name)
     trace = Telemetry.trace_reader(options)
+    named? = many[:ordered] == false
 
     # Who is traced is the process that takes the results, not the task of a call.
     inputs
-    |> Stream.map(&{&1, trace.()})
+    |> Stream.with_index()
+    |> Stream.map(fn {row, index} -> {row(row, index), trace.()} end)
     |> Many.stream(
-      fn {input, trace} -> one.(client, signature_or_program, input, Keyword.merge(options, name.(input) ++ trace)) end,
+      fn {row, trace} ->
+        options = Keyword.merge(options, name.(row) ++ trace)
+        outcome = Sending.call(client, job.(signature_or_program, row.inputs, options))
+        if named?, do: {row, outcome}, else: outcome
+      end,
       many
     )
   end
@@ -182,20 +203,7 @@ defmodule DSPexWorker do
   """
   @spec create_program(Client.t(), signature, keyword) :: outcome(Program.t())
   def create_program(client, signature, options \\ []) do
-    options = validate!(options, [:id, :replace | @program_options])
-
-    with {:ok, config} <- Client.config(client),
-         policy = options[:fallback] || config.fallback,
-         {:ok, definition, signature} <- definition(signature, policy) do
-      args =
-        options
-        |> Keyword.take([:id, :replace | @program_options])
-        |> Map.new()
-        |> Map.put(:fallback, policy)
-
-      request = %{request("create_program", args, definition, options) | signature: signature}
-      send_request(client, config, request, fn raw, _message_id -> {program(raw, definition, policy), %{}} end)
-    end
+    Sending.call(client, Job.create(signature, validate!(options, [:id, :replace | Job.program_options()])))
   end
 
   @doc """
@@ -218,28 +226,49 @@ defmodule DSPexWorker do
   @doc """
   Fetches the kept result of a job by its message id, also one whose caller timed out or went away.
 
-  What the job itself would have returned: outputs, or its error. `{:pending, status}` where it has not ended: `:running`,
-  `:waiting` (for its next attempt), or `:unknown` (still queued, past its lifetime, or never sent). With the options
-  `:signature` (a signature or a `DSPexWorker.Program`) outputs are checked and have its keys; `:full` and `:fallback` as
-  in a run.
+  | the job | the return |
+  |---|---|
+  | has ended | what it returned itself: `{:ok, outputs}`, or `{:error, error}` |
+  | was cancelled | `{:error, %DSPexWorker.Error{code: :cancelled}}` |
+  | is running | `{:pending, :running}` |
+  | was begun, and waits for its next attempt | `{:pending, :waiting}` |
+  | is not known to the workers | `{:pending, :unknown}`: it is still queued, and its result may yet come, or it was refused, is past its lifetime, or was never sent |
+
+  With the option `:signature` (a signature or a `DSPexWorker.Program`) outputs are checked and have its keys; `:full` and
+  `:fallback` are those of a run.
   """
-  @spec get_result(Client.t(), String.t(), keyword) ::
-          outcome(map | Result.t()) | {:pending, :running | :waiting | :unknown}
+  @spec get_result(Client.t(), String.t(), keyword) :: outcome(map | Result.t()) | Kept.pending()
   def get_result(client, message_id, options \\ []) do
-    {own, options} = Keyword.split(options, [:signature, :full, :fallback])
+    {own, options} = Keyword.split(options, @reading_options)
+    Kept.fetch(client, message_id, own, validate!(options, []))
+  end
 
-    with {:ok, config} <- Client.config(client),
-         {:ok, definition} <- signature_of(own[:signature], own[:signature]),
-         {:ok, kept} <- call(client, "get_result", %{message_id: message_id}, options) do
-      run = %{
-        definition: definition,
-        asked: (own[:fallback] || policy_of(own[:signature]) || config.fallback) != :never,
-        full: own[:full] == true,
-        message_id: message_id
-      }
+  @doc """
+  Waits until a job has ended, and returns what `get_result/3` does then.
 
-      kept(kept, run)
-    end
+  Polls with jittered pauses that grow to two seconds. Workers that are away, or not started yet, are waited for
+  too. After `:timeout` milliseconds, by default the client's, it is `{:error, %DSPexWorker.Error{code: :timeout}}`, and
+  the job goes on. Other options are `:signature`, `:full` and `:fallback` as of `get_result/3`, and those of a trace.
+
+      {:ok, id} = DSPexWorker.enqueue(MyApp.LLM, MyApp.Sentiment, %{text: "I love it"})
+      DSPexWorker.await_result(MyApp.LLM, id, signature: MyApp.Sentiment, timeout: 300_000)
+      #=> {:ok, %{sentiment: "positive", confidence: 0.93}}
+  """
+  @spec await_result(Client.t(), String.t(), keyword) :: outcome(map | Result.t())
+  def await_result(client, message_id, options \\ []) do
+    {own, options} = Keyword.split(options, @reading_options)
+    Kept.await(client, message_id, own, Keyword.validate!(options, [:timeout, :traceparent, :tracestate]))
+  end
+
+  @doc """
+  Reads the body of a reply that came by a queue of your own: see `enqueue/4`.
+
+  Returns what the call would have returned. Options are `:signature`, `:full` and `:fallback` as of `get_result/3`, and
+  what the message says beside its body: `:message_id`, the reply's correlation id, and `:headers`, name → value.
+  """
+  @spec read_reply(Client.t(), binary, keyword) :: outcome(map | Result.t())
+  def read_reply(client, body, options \\ []) when is_binary(body) do
+    Kept.read_reply(client, body, Keyword.validate!(options, [:message_id, :headers | @reading_options]))
   end
 
   @doc """
@@ -252,12 +281,7 @@ defmodule DSPexWorker do
   """
   @spec call(Client.t(), String.t(), map, keyword) :: outcome(map)
   def call(client, command, args \\ %{}, options \\ []) when is_binary(command) do
-    options = validate!(options, [])
-
-    with {:ok, config} <- Client.config(client) do
-      request = request(command, Map.new(args), nil, options)
-      send_request(client, config, request, fn raw, _message_id -> {{:ok, raw}, %{}} end)
-    end
+    Sending.call(client, Job.command(command, Map.new(args), validate!(options, [])))
   end
 
   @doc "As `predict/4`, but returns the result or raises `DSPexWorker.Error`."
@@ -271,8 +295,22 @@ defmodule DSPexWorker do
   @doc "As `execute_many/4`, but a stream of results that raises the first `DSPexWorker.Error`."
   @spec execute_many!(Client.t(), signature | Program.t() | String.t(), Enumerable.t(), keyword) :: Enumerable.t()
   def execute_many!(client, signature_or_program, inputs, options \\ []) do
-    client |> execute_many(signature_or_program, inputs, options) |> Stream.map(&bang!/1)
+    client
+    |> execute_many(signature_or_program, inputs, options)
+    |> Stream.map(fn
+      {%{index: _number} = row, outcome} -> {row, bang!(outcome)}
+      outcome -> bang!(outcome)
+    end)
   end
+
+  @doc "As `enqueue/4`, but returns the message id or raises `DSPexWorker.Error`."
+  @spec enqueue!(Client.t(), signature | Program.t() | String.t(), inputs, keyword) :: String.t()
+  def enqueue!(client, signature_or_program, inputs, options \\ []),
+    do: bang!(enqueue(client, signature_or_program, inputs, options))
+
+  @doc "As `await_result/3`, but returns the result or raises `DSPexWorker.Error`."
+  @spec await_result!(Client.t(), String.t(), keyword) :: map | Result.t()
+  def await_result!(client, message_id, options \\ []), do: bang!(await_result(client, message_id, options))
 
   @doc "As `create_program/3`, but returns the program or raises `DSPexWorker.Error`."
   @spec create_program!(Client.t(), signature, keyword) :: Program.t()
@@ -295,161 +333,37 @@ defmodule DSPexWorker do
   @spec call!(Client.t(), String.t(), map, keyword) :: map
   def call!(client, command, args \\ %{}, options \\ []), do: bang!(call(client, command, args, options))
 
-  # Runs
-
-  defp run(client, config, request, asked?) do
-    run = %{definition: request.definition, asked: asked?, full: request.options[:full] == true}
-
-    send_request(client, config, request, fn raw, message_id ->
-      outcome = Reply.outputs(raw, Map.put(run, :message_id, message_id))
-      {outcome, %{type: succeeded(outcome, raw), attempts: raw["attempts"], usage: raw["usage"]}}
-    end)
-  end
-
-  defp succeeded({:ok, _result}, raw), do: Reply.type(raw)
-  defp succeeded(_error, _raw), do: nil
-
-  defp request(command, args, definition, options) do
-    %{command: command, args: args, ready: %{}, signature: nil, definition: definition, options: options}
-  end
-
-  defp send_request(client, config, request, read) do
-    with {:ok, message, timeout} <- Request.message(config, request) do
-      Telemetry.span(config, metadata(config, request, message), fn ->
-        with {:ok, body} <- publish(client, config, message, timeout),
-             {:ok, raw} <- Reply.read(config.json, body) do
-          read.(raw, message.message_id)
-        else
-          error -> {error, %{}}
-        end
-      end)
-    end
-  end
-
-  # Stubs run in the process that calls, so that they see whose test it is.
-  defp publish(_client, %{transport: DSPexWorker.Test} = config, message, _timeout) do
-    DSPexWorker.Test.answer(config, message)
-  end
-
-  defp publish(client, _config, message, timeout), do: Client.request(client, message, timeout)
-
-  defp metadata(config, request, message) do
-    %{
-      client: config.client,
-      command: request.command,
-      signature: request.definition && request.definition.name,
-      program_id: request.args[:program_id],
-      message_id: message.message_id,
-      traceparent: Enum.find_value(message.headers, fn {name, _type, value} -> name == "traceparent" && value end),
-      attempts: nil,
-      usage: nil
-    }
-  end
-
-  defp run_options(options, more) do
-    given = options |> Keyword.take(@run_options ++ more) |> Map.new()
-    Map.merge(Map.new(options[:options] || []), given)
-  end
-
-  defp asked?(policy, options), do: policy != :never or options[:use_dynamic_signature] == false
-
-  defp kept(%{"status" => "done", "reply" => reply}, run) do
-    with {:ok, raw} <- Reply.check(reply) do
-      if is_map_key(raw, "outputs"), do: Reply.outputs(raw, run), else: {:ok, raw}
-    end
-  end
-
-  defp kept(%{"status" => "running"}, _run), do: {:pending, :running}
-  defp kept(%{"status" => "waiting"}, _run), do: {:pending, :waiting}
-  defp kept(_result, _run), do: {:pending, :unknown}
-
   # Signatures and programs
 
-  # With a fallback asked for, what cannot be read here is the worker's to judge.
-  defp definition(signature, policy) do
-    case Definition.of(signature) do
-      {:ok, definition} -> {:ok, definition, as_sent(signature, definition)}
-      {:error, _error} when policy != :never and (is_map(signature) or is_binary(signature)) -> unread(signature)
-      {:error, error} -> {:error, error}
+  defp job(%Program{}), do: {&Job.execute/3, @execute_options}
+
+  defp job(text) when is_binary(text) do
+    if String.contains?(text, "->"), do: {&Job.predict/3, @predict_options}, else: {&Job.execute/3, @execute_options}
+  end
+
+  defp job(_signature), do: {&Job.predict/3, @predict_options}
+
+  defp check_reply_to!(options) do
+    case options[:reply_to] do
+      nil -> options
+      name when is_binary(name) and byte_size(name) in 1..255 -> options
+      other -> raise ArgumentError, ":reply_to must be the name of a queue, got: #{inspect(other, limit: 5)}"
     end
   end
-
-  # As text, so that the workers count question and answer as what it is, and warn of it.
-  defp as_sent(signature, definition), do: if(Definition.legacy?(signature), do: signature, else: definition)
-
-  defp unread(signature) do
-    with {:ok, plain} <- Request.plain(signature, "/signature"), do: {:ok, nil, plain}
-  end
-
-  defp signature_of(%Program{fallback_used: true}, _given), do: {:ok, nil}
-  defp signature_of(%Program{signature: definition}, nil), do: {:ok, definition}
-  defp signature_of(_id, %Program{signature: definition}), do: {:ok, definition}
-  defp signature_of(_id, nil), do: {:ok, nil}
-  defp signature_of(_program, signature), do: Definition.of(signature)
-
-  defp id_of!(%Program{id: id}), do: id
-  defp id_of!(id) when is_binary(id), do: id
-
-  defp id_of!(other) do
-    raise ArgumentError,
-          "execute/4 takes a program or its id, got: #{inspect(other, limit: 5)}; a signature is run with predict/4"
-  end
-
-  defp policy_of(%Program{fallback: policy}), do: policy
-  defp policy_of(_id), do: nil
-
-  defp program(%{"program_id" => id} = raw, definition, policy) when is_binary(id) do
-    {:ok,
-     %Program{
-       id: id,
-       signature: definition,
-       version: raw["program_version"],
-       fingerprint: raw["signature_fingerprint"],
-       fallback: policy,
-       fallback_used: raw["fallback_used"] == true,
-       warnings: raw["warnings"] || [],
-       raw: raw
-     }}
-  end
-
-  defp program(raw, _definition, _policy) do
-    {:error, Error.new(:invalid_reply, "The reply has no program id", details: %{reply: raw})}
-  end
-
-  defp check_inputs(definition, inputs) do
-    with {:ok, plain} <- Request.plain(inputs, "/inputs"), do: valid_inputs(definition, object(plain))
-  end
-
-  defp valid_inputs(nil, inputs), do: {:ok, inputs}
-
-  # What the signature does not have goes along, for the worker drops it with a warning.
-  defp valid_inputs(definition, inputs) do
-    with {:ok, valid} <- Validator.validate_inputs(definition, inputs) do
-      {:ok, definition |> Validator.undeclared_inputs(inputs) |> Map.merge(valid)}
-    end
-  end
-
-  defp object([]), do: %{}
-  defp object(%{} = object), do: object
-
-  defp object(other),
-    do: raise(ArgumentError, "inputs must be a map or a keyword list, got: #{inspect(other, limit: 5)}")
 
   # Many
 
-  defp one(%Program{}), do: {&execute/4, @execute_options}
+  defp row({key, inputs}, index), do: %{index: index, key: key, inputs: inputs}
+  defp row(inputs, index), do: %{index: index, key: index, inputs: inputs}
 
-  defp one(text) when is_binary(text) do
-    if String.contains?(text, "->"), do: {&predict/4, @predict_options}, else: {&execute/4, @execute_options}
-  end
-
-  defp one(_signature), do: {&predict/4, @predict_options}
-
-  defp naming!(nil), do: fn _inputs -> [] end
-  defp naming!(name) when is_function(name, 1), do: fn inputs -> [message_id: name.(inputs)] end
+  defp naming!(nil), do: fn _row -> [] end
+  defp naming!(name) when is_function(name, 1), do: fn row -> [message_id: name.(row.inputs)] end
+  defp naming!(name) when is_function(name, 2), do: fn row -> [message_id: name.(row.inputs, row.key)] end
 
   defp naming!(other) do
-    raise ArgumentError, ":message_id of execute_many/4 must be a function from inputs to an id, got: #{inspect(other)}"
+    raise ArgumentError,
+          ":message_id of execute_many/4 must be a function from inputs, or from inputs and key, to an id, " <>
+            "got: #{inspect(other)}"
   end
 
   defp validate!(options, more), do: Keyword.validate!(options, @call_options ++ more)

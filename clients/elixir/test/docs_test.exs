@@ -4,7 +4,7 @@ defmodule DSPexWorker.DocsTest do
   # Modules of the pages have the names that a reader would take.
   use ExUnit.Case, async: false
 
-  alias DSPexWorker.{Client, Error, Result, Stage}
+  alias DSPexWorker.{Client, Error, Result, Snippets, Stage}
   alias DSPexWorker.Test, as: Stub
 
   @root Path.expand("..", __DIR__)
@@ -37,6 +37,51 @@ defmodule DSPexWorker.DocsTest do
         assert anchor == [] or hd(anchor) in anchors(target), link
       end
     end
+  end
+
+  # The compat project has what its own page uses, and a test of its own.
+  for page <- @pages -- ["../elixir_compat/README.md"] do
+    test "the Elixir of #{page} that is not run compiles, and calls no function that does not exist" do
+      known_url(fn ->
+        for {false, code, _shown} <- blocks(unquote(page)) do
+          assert {code, Snippets.compile(code, unquote(page))} == {code, []}
+        end
+      end)
+    end
+  end
+
+  test "a snippet that calls a function of ours that does not exist is found" do
+    for code <- ["DSPexWorker.predikt(1)", "defmodule Wrong do\n  def run, do: DSPexWorker.predict(1)\nend"] do
+      assert [_warning | _] = Snippets.compile(code, "page.md")
+    end
+  end
+
+  # As where the pages' configuration is read.
+  defp known_url(run) do
+    url = System.get_env("AMQP_URL")
+    if url == nil, do: System.put_env("AMQP_URL", "amqp://localhost")
+    run.()
+    if url == nil, do: System.delete_env("AMQP_URL")
+  end
+
+  test "the README installs this project from where it is, and packages that it takes" do
+    {_run?, code, _shown} = "README.md" |> blocks() |> Enum.find(fn {_run?, code, _shown} -> code =~ "def deps" end)
+    [{:dspex_worker, path: path} | packages] = installed(code)
+    mix = File.read!(Path.join(@root, "mix.exs"))
+
+    assert Path.expand(path, Path.expand("../..", @root)) == @root
+
+    for {name, "~> " <> version} <- packages do
+      [_all, taken] = Regex.run(~r/\{:#{name}, "([^"]+)"/, mix)
+      assert Version.match?(version <> ".0", taken)
+    end
+  end
+
+  defp installed(code) do
+    [{module, _binary}] = Code.compile_string("defmodule Installed do\n#{code}\nend")
+    deps = module.deps()
+    unload(module)
+    deps
   end
 
   describe "what is marked" do

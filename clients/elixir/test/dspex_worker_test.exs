@@ -377,11 +377,15 @@ defmodule DSPexWorkerTest do
         messages = for _call <- 1..5, do: assert_receive({:published, _message}) |> elem(1)
         first = Enum.find(messages, &(echo(&1) =~ ~s("1")))
         FakeBroker.reply(broker, first, echo(first))
-        assert [{:ok, %{"text" => "1"}}] = Task.await(many)
+        assert [first] = Task.await(many)
+        assert first == if(ordered?, do: {:ok, hd_outputs()}, else: {row(0, hd(inputs)), {:ok, hd_outputs()}})
         assert await_idle(client).in_flight == 0
         flush_published(broker)
       end
     end
+
+    defp hd_outputs, do: %{"text" => "1"}
+    defp row(index, inputs), do: %{index: index, key: index, inputs: inputs}
 
     defp await_idle(client), do: Await.status(client, &(&1.in_flight == 0))
 
@@ -444,11 +448,66 @@ defmodule DSPexWorkerTest do
       inputs = [%{text: "a"}, %{text: "b"}]
 
       for target <- ["sentiment", %Program{id: "sentiment"}] do
-        many = DSPexWorker.execute_many(client, target, inputs, message_id: &"id-#{&1.text}", ordered: false)
+        many = DSPexWorker.execute_many(client, target, inputs, message_id: &"id-#{&1.text}")
         assert [{:ok, @outputs}, {:ok, @outputs}] = Enum.to_list(many)
         assert_receive {:published, %{message_id: "id-a"}}
         assert_receive {:published, %{message_id: "id-b"}}
       end
+    end
+
+    test "says which row each outcome is of where they come as they are there", %{broker: broker} do
+      client = start_client(broker)
+      rows = [%{text: "1"}, {"review-17", %{text: "2"}}, {:last, [text: ""]}]
+
+      many =
+        Task.async(fn ->
+          client |> DSPexWorker.execute_many(Sentiment, rows, ordered: false) |> Enum.to_list()
+        end)
+
+      messages = for _call <- 1..2, do: assert_receive({:published, _message}) |> elem(1)
+      [first, second] = Enum.sort_by(messages, & &1.body)
+      # The first row's reply is the last to come.
+      FakeBroker.reply(broker, second, FakeBroker.result(%{"sentiment" => "negative", "confidence" => 1}))
+      assert Client.status(client).in_flight == 1
+      FakeBroker.reply(broker, first, FakeBroker.result(%{"sentiment" => "positive", "confidence" => 1}))
+      outcomes = Map.new(Task.await(many), fn {row, outcome} -> {row.index, {row, outcome}} end)
+
+      assert {%{key: 0, inputs: %{text: "1"}}, {:ok, %{sentiment: "positive"}}} = outcomes[0]
+      assert {%{key: "review-17", inputs: %{text: "2"}}, {:ok, %{sentiment: "negative"}}} = outcomes[1]
+      assert {%{key: :last, inputs: [text: ""]}, {:error, %Error{code: :invalid_inputs}}} = outcomes[2]
+      assert map_size(outcomes) == 3
+    end
+
+    test "keeps the rows of its results with a `!` too, and makes ids of their keys", %{broker: broker} do
+      client = start_answering(broker, FakeBroker.result(@outputs))
+      rows = [{17, %{text: "a"}}]
+      options = [ordered: false, message_id: fn %{text: text}, key -> "review-#{key}-#{text}" end]
+
+      assert [{%{index: 0, key: 17, inputs: %{text: "a"}}, %{sentiment: "positive"}}] =
+               client |> DSPexWorker.execute_many!(Sentiment, rows, options) |> Enum.to_list()
+
+      assert_receive {:published, %{message_id: "review-17-a"}}
+    end
+
+    test "gives each row its time-out from when it is sent", %{broker: broker} do
+      client = start_client(broker)
+      inputs = for number <- 1..3, do: %{text: "#{number}"}
+
+      many =
+        Task.async(fn ->
+          client |> DSPexWorker.execute_many("echo", inputs, max_concurrency: 1, timeout: 60_000) |> Enum.to_list()
+        end)
+
+      for _row <- inputs do
+        before = System.system_time(:millisecond)
+        assert_receive {:published, message}
+        # Nothing of it was used up by the rows before.
+        assert [{"x-dspex-deadline", :long, deadline}, {"x-dspex-timeout", :long, _left}] = message.headers
+        assert deadline >= before + 60_000 - 1_000
+        FakeBroker.reply(broker, message, echo(message))
+      end
+
+      assert [{:ok, %{"text" => "1"}}, {:ok, %{"text" => "2"}}, {:ok, %{"text" => "3"}}] = Task.await(many)
     end
   end
 

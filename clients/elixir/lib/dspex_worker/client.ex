@@ -17,7 +17,8 @@ defmodule DSPexWorker.Client do
   | `:namespace` | `"dspex"` | the workers' `DSPEX_NAMESPACE` |
   | `:timeout` | `60_000` | milliseconds a call waits when it does not say, or `:infinity`; goes along as the job's deadline |
   | `:fallback` | `:never` | what `DSPexWorker.predict/4` and others send unless told |
-  | `:requires_worker` | `true` | whether a call fails with `:no_worker` at once when nobody consumes its queue |
+  | `:requires_worker` | `true` | whether consumers are asked for before jobs are sent: without, jobs are sent whoever consumes |
+  | `:no_worker` | `:fail` | what a call does where nobody consumes its queue, when it does not say: see below |
   | `:reply_queue` | none | a name: replies come through the durable queue `<namespace>.reply.<name>`, not by direct reply-to; users of least rights, and all where the workers keep tenants apart, name it after their broker user: `user` or `user.…` |
   | `:reply_expires` | `3_600_000` | milliseconds without a consumer after which the broker deletes that queue |
   | `:user_id` | none | the broker user's name, where the workers keep tenants apart |
@@ -54,6 +55,11 @@ defmodule DSPexWorker.Client do
   A durable queue takes jobs although nobody consumes it. So a client asks for the consumers of a queue before its first
   job on a connection and after a time-out. If there is none, the call fails with `:no_worker`, and the next one asks
   again.
+
+  An autoscaler that starts workers by the length of the queue, from zero, would then never start one: the queue stays
+  empty. With `no_worker: {:wait, 120_000}`, for a client or a call, the job is sent anyway, and its time-out and deadline
+  are extended by as many milliseconds, so that a worker has time to start. A queue that does not exist yet is waited for
+  as long; then the call fails with `:no_worker`.
   """
 
   use GenServer
@@ -80,7 +86,10 @@ defmodule DSPexWorker.Client do
     @moduledoc false
     # Inputs are the application's, and none of a crash report's business.
     @derive {Inspect, except: [:message]}
-    defstruct [:from, :message, :monitor, :timer, sent?: false, strikes: 0, overdue?: false]
+    #
+    # `ends` is what a call waits for: its reply, or only the broker's confirm. `wait` is for how many milliseconds more it
+    # waits where nobody consumes its queue, and `until`, once that was seen, when it no longer waits for the queue itself.
+    defstruct [:from, :message, :monitor, :timer, :until, wait: nil, ends: :reply, sent?: false, strikes: 0]
   end
 
   defstruct [
@@ -105,6 +114,8 @@ defmodule DSPexWorker.Client do
     workers: %{},
     # Queue → ids whose time is up, until its consumers are counted.
     overdue: %{},
+    # Queue → timer of the next look for its consumers.
+    looks: %{},
     confirms: %Confirms{}
   ]
 
@@ -147,9 +158,11 @@ defmodule DSPexWorker.Client do
   end
 
   @doc false
-  @spec request(t, Message.t(), timeout) :: {:ok, binary} | {:error, Error.t()}
-  def request(client, %Message{} = message, timeout) do
-    case ask(client, {:request, message, timeout}) do
+  # `how` has the `timeout`, what to do where there is `no_worker`, and whether the call `ends` with its `:reply`, which is
+  # returned with its headers, or with the broker's `:confirm`.
+  @spec request(t, Message.t(), map) :: {:ok, {binary, map} | :confirmed} | {:error, Error.t()}
+  def request(client, %Message{} = message, how) do
+    case ask(client, {:request, message, how}) do
       {:error, %Error{code: :closed} = error} -> {:error, %{error | details: %{message_id: message.message_id}}}
       answer -> answer
     end
@@ -185,8 +198,7 @@ defmodule DSPexWorker.Client do
   end
 
   @impl GenServer
-  def handle_call({:request, message, timeout}, from, state),
-    do: {:noreply, accept(state, message, timeout, from)}
+  def handle_call({:request, message, how}, from, state), do: {:noreply, accept(state, message, how, from)}
 
   def handle_call({:linked, ref, link}, _from, state), do: {:reply, :ok, %{state | ref: ref, link: link}}
   def handle_call(:config, _from, state), do: {:reply, {:ok, state.config}, state}
@@ -226,24 +238,34 @@ defmodule DSPexWorker.Client do
 
   # Calls
 
-  defp accept(state, message, timeout, from) do
+  defp accept(state, message, how, from) do
     id = "#{state.prefix}.#{state.number}"
 
     call = %Call{
       from: from,
-      message: address(state, message, id),
+      message: address(state, message, id, how.ends),
       monitor: monitor(id, from),
-      timer: timer(id, timeout)
+      timer: timer(id, how.timeout),
+      wait: wait(how.no_worker),
+      ends: how.ends
     }
 
     offer(%{state | number: state.number + 1}, id, call)
   end
 
-  defp address(%{replies: :direct}, message, id) do
+  defp wait(:fail), do: nil
+  defp wait({:wait, ms}), do: ms
+
+  # Its reply, if there is one, goes to who knows the job by its message id alone.
+  defp address(_state, message, _id, :confirm), do: %{message | correlation_id: message.message_id}
+
+  defp address(%{replies: :direct}, message, id, :reply) do
     %{message | correlation_id: id, reply_to: Message.direct_reply_to()}
   end
 
-  defp address(%{replies: {:queue, name, _expires}}, message, id), do: %{message | correlation_id: id, reply_to: name}
+  defp address(%{replies: {:queue, name, _expires}}, message, id, :reply) do
+    %{message | correlation_id: id, reply_to: name}
+  end
 
   # `Process.monitor/2` takes no tag before Elixir 1.15.
   defp monitor(id, {caller, _tag}), do: :erlang.monitor(:process, caller, tag: {:caller_ended, id})
@@ -270,7 +292,7 @@ defmodule DSPexWorker.Client do
   end
 
   defp publish(state, id, call) do
-    case state.transport.publish(state.link, call.message) do
+    case state.transport.publish(state.link, Message.sent_at(call.message, System.system_time(:millisecond))) do
       :ok ->
         %{
           state
@@ -329,8 +351,8 @@ defmodule DSPexWorker.Client do
     state
   end
 
-  defp consumers(state, queue, {:ok, 0}), do: nobody(state, queue, "No worker consumes #{queue}")
-  defp consumers(state, queue, :missing), do: nobody(state, queue, missing_queue(queue))
+  defp consumers(state, queue, {:ok, 0}), do: nobody(state, queue, :idle)
+  defp consumers(state, queue, :missing), do: nobody(state, queue, :missing)
 
   # Not known, e.g. for want of a right: the publish will tell.
   defp consumers(state, queue, _somebody_or_unknown) do
@@ -339,32 +361,66 @@ defmodule DSPexWorker.Client do
     |> offer_unsent()
   end
 
-  defp nobody(state, queue, sentence) do
-    state = close_overdue(state, queue, &no_worker(&1, sentence))
+  # Nobody consumes a queue, which is `:idle` or `:missing`: each call that is not sent does what it was told to do then.
+  defp nobody(state, queue, found) do
+    state = close_overdue(state, queue, &no_worker(&1, absence(found, queue)))
+    state = %{state | workers: Map.delete(state.workers, queue)}
 
-    if back_lately?(state) do
-      Process.send_after(self(), {:ask, state.ref, queue}, @ask_again)
-      %{state | workers: Map.put(state.workers, queue, :asking)}
-    else
-      fail_unsent(%{state | workers: Map.delete(state.workers, queue)}, queue, sentence)
+    state =
+      for id <- unsent_to(state, queue), reduce: state do
+        state -> without_worker(state, id, Map.fetch!(state.calls, id), found)
+      end
+
+    if unsent_to(state, queue) == [], do: state, else: look_again(state, queue)
+  end
+
+  defp unsent_to(state, queue) do
+    for {id, []} <- state.unsent, call = state.calls[id], call.message.queue == queue and not call.sent?, do: id
+  end
+
+  # Whoever starts workers by the length of the queue sees none that would be needed until the job is in it.
+  defp without_worker(state, id, %{wait: ms} = call, found) when ms != nil do
+    call = wait_longer(call, id)
+
+    cond do
+      found == :idle and state.state == :up -> publish(state, id, call)
+      found == :idle or now() < call.until -> keep(state, id, call)
+      true -> fail(state, id, &no_worker(&1, absence(found, call.message.queue)))
     end
+  end
+
+  defp without_worker(state, id, call, found) do
+    if back_lately?(state), do: state, else: fail(state, id, &no_worker(&1, absence(found, call.message.queue)))
+  end
+
+  # Once for a call: time-out and deadline are as much later.
+  defp wait_longer(%{until: nil, message: message, wait: ms} = call, id) do
+    deadline = message.deadline && message.deadline + ms
+    %{call | until: now() + ms, timer: prolong(call.timer, id, ms), message: %{message | deadline: deadline}}
+  end
+
+  defp wait_longer(call, _id), do: call
+
+  defp prolong(nil, _id, _ms), do: nil
+
+  # One that has fired is in the mailbox already, and counts.
+  defp prolong(timer, id, ms) do
+    with left when is_integer(left) <- Process.cancel_timer(timer), do: timer(id, left + ms), else: (false -> timer)
+  end
+
+  defp look_again(state, queue) do
+    if timer = state.looks[queue], do: Process.cancel_timer(timer, async: true, info: false)
+    timer = Process.send_after(self(), {:ask, state.ref, queue}, @ask_again)
+    %{state | looks: Map.put(state.looks, queue, timer), workers: Map.put(state.workers, queue, :asking)}
   end
 
   defp back_lately?(state), do: state.links > 1 and now() - state.up_since < @grace
-
-  defp fail_unsent(state, queue, sentence) do
-    for {id, []} <- state.unsent,
-        call = state.calls[id],
-        call.message.queue == queue and not call.sent?,
-        reduce: state do
-      state -> fail(state, id, &no_worker(&1, sentence))
-    end
-  end
 
   # Time-outs
 
   defp overdue(state, id) do
     case state.calls do
+      %{^id => %{ends: :confirm} = call} when state.state == :up -> finish(state, id, {:error, unconfirmed(call)})
       %{^id => call} when state.state == :up -> ask_why(state, id, call)
       %{^id => call} -> finish(state, id, {:error, no_link(state, call)})
       _gone -> state
@@ -433,6 +489,7 @@ defmodule DSPexWorker.Client do
         up_since: now(),
         unsent: unsent,
         workers: %{},
+        looks: %{},
         confirms: %Confirms{}
     })
   end
@@ -501,15 +558,17 @@ defmodule DSPexWorker.Client do
 
   # What the broker says
 
-  defp event({:reply, id, body, tag}, state) do
-    state = finish(state, id, {:ok, body})
+  defp event({:reply, id, body, tag}, state), do: event({:reply, id, body, tag, %{}}, state)
+
+  defp event({:reply, id, body, tag, headers}, state) do
+    state = finish(state, id, {:ok, {body, headers}})
     if state.replies != :direct and state.link != nil, do: state.transport.ack(state.link, tag)
     state
   end
 
   defp event({:confirmed, seqno, multiple?}, state) do
-    {_ids, confirms} = Confirms.take(state.confirms, seqno, multiple?)
-    %{state | confirms: confirms}
+    {ids, confirms} = Confirms.take(state.confirms, seqno, multiple?)
+    Enum.reduce(ids, %{state | confirms: confirms}, &confirmed(&2, &1))
   end
 
   defp event({:refused, seqno, multiple?}, state) do
@@ -518,11 +577,14 @@ defmodule DSPexWorker.Client do
   end
 
   # 312 is "no route": there is no such queue.
-  defp event({:returned, id, 312, _text}, state) do
-    fail(state, id, fn call -> no_worker(call, missing_queue(call.message.queue)) end)
+  defp event({:returned, correlation_id, 312, _text}, state) do
+    Enum.reduce(returned(state, correlation_id), state, &unrouted(&2, &1))
   end
 
-  defp event({:returned, id, _code, text}, state), do: fail(state, id, &unroutable(&1, text))
+  defp event({:returned, correlation_id, _code, text}, state) do
+    Enum.reduce(returned(state, correlation_id), state, &fail(&2, &1, fn call -> unroutable(call, text) end))
+  end
+
   defp event(:blocked, %{state: :up} = state), do: %{state | state: :blocked}
   defp event(:unblocked, %{state: :blocked} = state), do: offer_unsent(%{state | state: :up})
 
@@ -532,6 +594,30 @@ defmodule DSPexWorker.Client do
   end
 
   defp event(_nothing, state), do: state
+
+  # One that was given back is confirmed as well, afterwards.
+  defp confirmed(state, id) do
+    case state.calls do
+      %{^id => %{ends: :confirm, sent?: true}} -> finish(state, id, {:ok, :confirmed})
+      _other -> state
+    end
+  end
+
+  defp returned(state, id) when is_map_key(state.calls, id), do: [id]
+
+  defp returned(state, correlation_id) do
+    for {id, %{ends: :confirm, message: %{correlation_id: ^correlation_id}}} <- state.calls, do: id
+  end
+
+  defp unrouted(state, id) do
+    case state.calls do
+      %{^id => %{wait: ms, message: %{queue: queue}} = call} when ms != nil ->
+        state |> keep(id, %{call | sent?: false}) |> nobody(queue, :missing)
+
+      _fails ->
+        fail(state, id, fn call -> no_worker(call, absence(:missing, call.message.queue)) end)
+    end
+  end
 
   # Errors
 
@@ -545,7 +631,16 @@ defmodule DSPexWorker.Client do
 
   defp no_exchange(call, 403, text), do: refused(call, text, false)
 
-  defp missing_queue(queue), do: "There is no queue #{queue}: has a worker run in this namespace?"
+  defp absence(:missing, queue), do: "There is no queue #{queue}: has a worker run in this namespace?"
+  defp absence(:idle, queue), do: "No worker consumes #{queue}"
+
+  defp unconfirmed(%{sent?: false} = call), do: no_worker(call, absence(:missing, call.message.queue))
+
+  # It may be in its queue.
+  defp unconfirmed(call) do
+    sentence = "The broker did not confirm the job for #{call.message.queue} in time: send it again under the same id"
+    Error.new(:timeout, sentence, recoverable: true, details: message_id(call))
+  end
 
   defp timed_out(call) do
     Error.new(:timeout, "No reply from #{call.message.queue} in time", recoverable: true, details: message_id(call))

@@ -7,12 +7,15 @@ defmodule DSPexWorker.Error do
   | field | meaning |
   |---|---|
   | `code` | an atom out of `codes/0` |
-  | `message` | one sentence; for errors of a worker, the reply's `error` string |
+  | `message` | one sentence, which names all of a few problems; for errors of a worker, the reply's `error` string |
   | `recoverable` | whether the same call may succeed later without a change |
   | `retry_after` | milliseconds that the LM's provider asked to wait, or `nil` |
   | `problems` | everything that is wrong, each `%{path: json_pointer, problem: phrase}` |
   | `field` | the field or argument concerned, or `nil` |
   | `attempts` | runs that reached the LM |
+  | `message_id` | of the job, the key for `DSPexWorker.get_result/3`; `nil` where it was refused before it was sent |
+  | `generation` | which run of the job failed, from 0, for `:rerun_of`; `nil` where no worker says so |
+  | `stored_ms` | when the error was stored, in Unix milliseconds, if it is an earlier run's that is repeated; `nil` if it is fresh |
   | `details` | more, for some codes: see below |
 
   Codes of the client itself:
@@ -49,6 +52,11 @@ defmodule DSPexWorker.Error do
 
   @by_text Map.new(@wire_codes, &{Atom.to_string(&1), &1})
 
+  @max_sentences 5
+  @max_length 1_000
+
+  # What is as it mostly is, is not shown.
+  @derive {Inspect, optional: ~w(retry_after problems field attempts message_id generation stored_ms details)a}
   defexception code: :unknown,
                message: "",
                recoverable: false,
@@ -56,6 +64,9 @@ defmodule DSPexWorker.Error do
                problems: [],
                field: nil,
                attempts: 0,
+               message_id: nil,
+               generation: nil,
+               stored_ms: nil,
                details: %{}
 
   @typedoc "A place, as JSON pointer into the call's `args`, and what is wrong there."
@@ -72,6 +83,9 @@ defmodule DSPexWorker.Error do
           problems: [problem],
           field: String.t() | nil,
           attempts: non_neg_integer,
+          message_id: String.t() | nil,
+          generation: non_neg_integer | nil,
+          stored_ms: non_neg_integer | nil,
           details: map
         }
 
@@ -127,6 +141,22 @@ defmodule DSPexWorker.Error do
       details: details
     }
   end
+
+  @doc false
+  # All that is wrong in one sentence: what comes first in full, and how much more there is.
+  @spec sentence([String.t(), ...]) :: String.t()
+  def sentence([first | more]) do
+    {told, rest} = told(more, @max_sentences - 1, @max_length - String.length(first), [])
+    rest = if rest == [], do: [], else: ["and #{length(rest)} more"]
+    Enum.join([first | told] ++ rest, "; ")
+  end
+
+  defp told([one | more] = all, count, room, told) do
+    left = room - String.length(one)
+    if count > 0 and left > 0, do: told(more, count - 1, left, [one | told]), else: {Enum.reverse(told), all}
+  end
+
+  defp told([], _count, _room, told), do: {Enum.reverse(told), []}
 
   @impl Exception
   def message(%__MODULE__{code: code, message: ""}), do: Atom.to_string(code)

@@ -21,3 +21,21 @@ defmodule DSPexWorker.Program do
           raw: map
         }
 end
+
+defimpl Inspect, for: DSPexWorker.Program do
+  # The definition and the reply are hundreds of lines.
+  def inspect(program, _options) do
+    parts = [Kernel.inspect(program.id), version(program), signature(program), notes(program)]
+    "#DSPexWorker.Program<#{parts |> Enum.reject(&is_nil/1) |> Enum.join(", ")}>"
+  end
+
+  defp version(%{version: nil}), do: nil
+  defp version(%{version: version}), do: "version #{version}"
+
+  defp signature(%{fallback_used: true}), do: "question and answer"
+  defp signature(%{signature: nil}), do: nil
+  defp signature(%{signature: definition}), do: DSPexWorker.Signature.Definition.brief(definition)
+
+  defp notes(%{warnings: []}), do: nil
+  defp notes(%{warnings: warnings}), do: "#{length(warnings)} warnings"
+end

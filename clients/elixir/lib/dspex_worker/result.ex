@@ -14,9 +14,17 @@ defmodule DSPexWorker.Result do
   | `program_id` `program_version` | `nil` for a one-message prediction |
   | `signature_fingerprint` | of the signature |
   | `message_id` | of the job: the key for `DSPexWorker.get_result/3`, or `nil` |
+  | `generation` | which run of the job this is, from 0, or `nil` where the worker does not say |
+  | `stored_ms` | when the result was stored, in Unix milliseconds, if it is an earlier run's that is repeated; `nil` if it is fresh |
   | `raw` | the reply's whole `result`, with string keys |
   """
 
+  # Everything is in it once more, and what is as it mostly is need not be shown.
+  @derive {Inspect,
+           except: [:raw],
+           optional:
+             ~w(warnings dynamic fallback_used fallback_reason execution_time program_id program_version message_id)a ++
+               ~w(generation stored_ms signature_fingerprint)a}
   defstruct outputs: %{},
             usage: %{lm_calls: 0, prompt_tokens: 0, completion_tokens: 0, cost_usd: nil},
             warnings: [],
@@ -29,6 +37,8 @@ defmodule DSPexWorker.Result do
             program_version: nil,
             signature_fingerprint: nil,
             message_id: nil,
+            generation: nil,
+            stored_ms: nil,
             raw: %{}
 
   @type t :: %__MODULE__{
@@ -49,12 +59,14 @@ defmodule DSPexWorker.Result do
           program_version: pos_integer | nil,
           signature_fingerprint: String.t() | nil,
           message_id: String.t() | nil,
+          generation: non_neg_integer | nil,
+          stored_ms: non_neg_integer | nil,
           raw: map
         }
 
   @doc false
-  @spec new(map, map, String.t() | nil) :: t
-  def new(raw, outputs, message_id) do
+  @spec new(map, map, map) :: t
+  def new(raw, outputs, about) do
     %__MODULE__{
       outputs: outputs,
       usage: usage(raw["usage"]),
@@ -67,7 +79,9 @@ defmodule DSPexWorker.Result do
       program_id: raw["program_id"],
       program_version: raw["program_version"],
       signature_fingerprint: raw["signature_fingerprint"],
-      message_id: message_id,
+      message_id: about.message_id,
+      generation: about.generation,
+      stored_ms: about.stored_ms,
       raw: raw
     }
   end

@@ -52,7 +52,7 @@ defmodule DSPexWorker.Signature do
   | function | result |
   |---|---|
   | `validate_inputs/1` `validate_outputs/1` | `{:ok, map}` with the signature's own keys, or `{:error, DSPexWorker.Error}` |
-  | `to_json_schema/1` | a schema for `:openai` (the default), `:anthropic` or `:generic` |
+  | `to_json_schema/1` `to_json_schema/2` | a schema for `:openai` (the default), `:anthropic` or `:generic`, of the outputs, for `:anthropic` of the inputs, or of the side that is given: see `DSPexWorker.Signature.JsonSchema` |
   | `describe/0` | the signature in one line |
   | `__signature__/0` `input_fields/0` `output_fields/0` | the fields, as `{name, type, constraints}` |
 

@@ -11,8 +11,9 @@ defmodule DSPexWorker.Telemetry do
   | `[:dspex, :signature, :performance]` | `duration` | the same |
 
   Durations and times are in native units, as telemetry has it. `signature` is the signature's name. The two signature
-  events come for each run that succeeded. An error that a call returns is a `:stop`; `:exception` is for what it raises.
-  `usage` is `nil` where nothing ran.
+  events come for each run that succeeded. An error that a call returns is a `:stop`, also where nothing
+  was sent: inputs that are refused, no worker, no client. `:exception` is for what a call raises; an option that does not
+  exist raises before there is a call. `usage` is `nil` where nothing ran.
 
   The W3C headers `traceparent` and `tracestate` go along with each request: those given as options, else those of
   OpenTelemetry, where it is loaded.
@@ -40,6 +41,17 @@ defmodule DSPexWorker.Telemetry do
         signature(more[:type], measured, metadata)
         result
     end
+  end
+
+  @doc false
+  # For a call to a client that is not running, which is a call all the same.
+  @spec without_client(term) :: map
+  def without_client(client) do
+    %{
+      client: client,
+      telemetry?: Code.ensure_loaded?(:telemetry),
+      propagator?: Code.ensure_loaded?(:otel_propagator_text_map)
+    }
   end
 
   @doc false

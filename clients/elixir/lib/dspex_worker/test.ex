@@ -56,7 +56,8 @@ defmodule DSPexWorker.Test do
   @doc """
   Answers a command, such as `"ping"`, with a function from its arguments to its result, for the calling process.
 
-  Without a stub, `cancel` says `:cancelled`, `get_result` `{:pending, :unknown}`, and `create_program` makes the program.
+  Without a stub, `cancel` says `:cancelled`, and `create_program` makes the program. `get_result` has what the stub of an
+  enqueued job answered, for its owner and the tasks that it starts, else `{:pending, :unknown}`.
   """
   @spec stub_command(String.t(), (map -> map | {:error, Error.code() | Error.t()}), keyword) :: :ok
   def stub_command(command, answer, options \\ []) when is_binary(command) and is_function(answer, 1) do
@@ -74,19 +75,36 @@ defmodule DSPexWorker.Test do
   end
 
   @doc false
-  @spec answer(map, DSPexWorker.Transport.Message.t()) :: {:ok, binary} | {:error, Error.t()}
-  def answer(config, message) do
+  @spec answer(map, DSPexWorker.Transport.Message.t(), :reply | :confirm) ::
+          {:ok, {binary, map} | :confirmed} | {:error, Error.t()}
+  def answer(config, message, ends) do
     {:ok, %{"command" => command, "args" => args}} = config.json.decode(message.body)
 
-    case reply(command, args) do
-      {:ok, result} -> encode(config, %{"success" => true, "result" => result})
-      {:error, error} -> {:error, error}
+    case {reply(command, args), ends} do
+      {{:ok, result}, :reply} -> {:ok, {encode(config, %{"success" => true, "result" => result}), %{}}}
+      {{:error, error}, :reply} -> {:error, error}
+      {answer, :confirm} -> keep(config, message.message_id, answer)
     end
   end
 
   defp encode(config, reply) do
     {:ok, plain} = JSON.plain(reply)
-    {:ok, _body} = config.json.encode(plain)
+    {:ok, body} = config.json.encode(plain)
+    body
+  end
+
+  # For get_result, as it comes out of JSON.
+  defp keep(config, message_id, answer) do
+    {:ok, document} = config.json.decode(encode(config, document(answer)))
+    Stubs.put(List.last(processes()), {:kept, message_id}, document)
+    {:ok, :confirmed}
+  end
+
+  defp document({:ok, result}), do: %{"success" => true, "result" => result}
+
+  defp document({:error, error}) do
+    detail = Map.take(error, [:code, :recoverable, :retry_after, :problems, :field, :attempts])
+    %{"success" => false, "error" => error.message, "error_detail" => detail}
   end
 
   defp reply("execute_program", args), do: execute(args)
@@ -105,7 +123,9 @@ defmodule DSPexWorker.Test do
   defp default("cancel", args), do: {:ok, %{"message_id" => args["message_id"], "status" => "cancelled"}}
 
   defp default("get_result", args) do
-    {:ok, %{"message_id" => args["message_id"], "status" => "unknown", "reply" => nil}}
+    kept = Stubs.find(processes(), {:kept, args["message_id"]})
+    status = if kept, do: "done", else: "unknown"
+    {:ok, %{"message_id" => args["message_id"], "status" => status, "reply" => kept}}
   end
 
   defp default(command, _args) do

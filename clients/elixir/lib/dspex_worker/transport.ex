@@ -31,9 +31,13 @@ defmodule DSPexWorker.Transport do
   @typedoc "Direct reply-to, or a durable queue that the broker deletes after so many milliseconds without a consumer."
   @type replies :: :direct | {:queue, name :: String.t(), expires :: pos_integer}
 
-  @typedoc "What a message to the client's process means."
+  @typedoc """
+  What a message to the client's process means. A reply without its headers is taken too, but what only they say, such as
+  its generation, is not known then.
+  """
   @type event ::
-          {:reply, correlation_id :: String.t() | nil, body :: binary, delivery_tag :: integer}
+          {:reply, correlation_id :: String.t() | nil, body :: binary, delivery_tag :: integer, headers :: map}
+          | {:reply, correlation_id :: String.t() | nil, body :: binary, delivery_tag :: integer}
           | {:returned, correlation_id :: String.t() | nil, code :: integer, text :: String.t()}
           | {:confirmed, seqno :: integer, multiple :: boolean}
           | {:refused, seqno :: integer, multiple :: boolean}

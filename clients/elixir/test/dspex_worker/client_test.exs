@@ -44,8 +44,12 @@ defmodule DSPexWorker.ClientTest do
       assert {message.exchange, message.routing_key, message.queue} == {"shop", "control", "shop.control"}
       assert {message.message_id, message.reply_to} == {"order-17", "amq.rabbitmq.reply-to"}
       assert FakeBroker.decode(message) == %{"command" => "ping", "args" => %{}}
-      assert [{"x-dspex-deadline", :long, deadline}, {"traceparent", :longstr, "00-a-b-01"}] = message.headers
+
+      assert [{"x-dspex-deadline", :long, deadline}, {"x-dspex-timeout", :long, left}, trace] = message.headers
+      assert trace == {"traceparent", :longstr, "00-a-b-01"}
       assert deadline in (before + 5_000)..(System.system_time(:millisecond) + 5_000)
+      assert left in 1..5_000
+      assert message.timestamp in div(before, 1_000)..System.system_time(:second)
 
       FakeBroker.reply(broker, message, pong())
       assert Task.await(task) == {:ok, %{"status" => "ok"}}
@@ -67,11 +71,11 @@ defmodule DSPexWorker.ClientTest do
       end
     end
 
-    test "without a time-out has no deadline", %{broker: broker} do
+    test "without a time-out has no deadline, and says when it was sent all the same", %{broker: broker} do
       client = start_client(broker)
       task = ask(client, timeout: :infinity)
 
-      assert_receive {:published, %Message{headers: []} = message}
+      assert_receive {:published, %Message{headers: [], timestamp: seconds} = message} when is_integer(seconds)
       FakeBroker.reply(broker, message, pong())
       assert {:ok, _result} = Task.await(task)
     end
@@ -341,7 +345,9 @@ defmodule DSPexWorker.ClientTest do
       assert_receive {:listening, :direct}
       second = for _task <- tasks, do: assert_receive({:published, _message}) |> elem(1)
 
-      assert Enum.sort_by(first, & &1.message_id) == Enum.sort_by(second, & &1.message_id)
+      # But for when it was sent, and how much was left then.
+      same = &{&1.message_id, &1.correlation_id, &1.body, hd(&1.headers)}
+      assert Enum.sort(Enum.map(first, same)) == Enum.sort(Enum.map(second, same))
       for message <- second, do: FakeBroker.reply(broker, message, pong())
       assert Task.await_many(tasks) == List.duplicate({:ok, %{"status" => "ok"}}, 20)
     end

@@ -53,6 +53,40 @@ defmodule DSPexWorker.ContractTest do
     end
   end
 
+  @external_resource @folder <> "/result_statuses.json"
+
+  test "every status that the workers give for a kept result has a return of its own" do
+    returns =
+      for status <- read("result_statuses"), into: %{} do
+        reply = if status == "done", do: FakeBroker.result(%{"label" => "good"})
+        {status, status |> play_result(reply) |> brief()}
+      end
+
+    assert returns == %{
+             "done" => {:ok, %{"label" => "good"}},
+             "running" => {:pending, :running},
+             "waiting" => {:pending, :waiting},
+             "cancelled" => {:error, :cancelled},
+             "unknown" => {:pending, :unknown}
+           }
+  end
+
+  test "a status that this client does not know is an error, not something to wait for" do
+    assert {:error, %Error{code: :invalid_reply, message: message}} = play_result("paused", nil)
+
+    assert message =~ ~s("paused")
+  end
+
+  defp brief({:error, error}), do: {:error, error.code}
+  defp brief(answer), do: answer
+
+  defp play_result(status, reply) do
+    result = %{"message_id" => "order-17", "status" => status, "reply" => reply}
+    golden = %{"reply" => %{"body" => %{"success" => true, "result" => result}}}
+    {answer, _message} = play(golden, &DSPexWorker.get_result(&1, "order-17"))
+    answer
+  end
+
   # What an application writes to have such a request sent.
 
   defp calls("create_program", client, id) do
@@ -185,6 +219,9 @@ defmodule DSPexWorker.ContractTest do
     assert message.reply_to == request["properties"]["reply_to"]
     assert message.message_id == request["properties"]["message_id"]
     assert is_binary(message.correlation_id)
-    assert Enum.map(message.headers, &elem(&1, 0)) == Map.keys(request["headers"])
+    # What was left until the deadline goes along with it.
+    headers = Map.put_new(request["headers"], "x-dspex-timeout", 60_000)
+    assert Enum.map(message.headers, &elem(&1, 0)) == Map.keys(headers)
+    assert is_integer(message.timestamp)
   end
 end

@@ -66,4 +66,16 @@ defmodule DSPexWorker.ErrorTest do
   test "reads as code and message when raised" do
     assert Exception.message(Error.new(:no_worker, "No worker consumes a")) == "no_worker: No worker consumes a"
   end
+
+  test "shows what it says, and not what it leaves unsaid; so does a result" do
+    assert inspect(Error.new(:cancelled, "x")) ==
+             ~s(%DSPexWorker.Error{code: :cancelled, message: "x", recoverable: false})
+
+    assert inspect(Error.new(:cancelled, "x", generation: 2)) =~ "generation: 2"
+
+    shown = inspect(%DSPexWorker.Result{outputs: %{label: "a"}, raw: %{"outputs" => %{"label" => "a"}}})
+    assert shown =~ ~s(outputs: %{label: "a"})
+    refute shown =~ "raw"
+    refute shown =~ "generation"
+  end
 end

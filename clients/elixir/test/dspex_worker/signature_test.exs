@@ -181,19 +181,71 @@ defmodule DSPexWorker.SignatureTest do
     test "gives schemas in the shapes of providers" do
       schema = Sentiment.to_json_schema()
       assert schema.additionalProperties == false
-      assert schema.required == ["text", "sentiment", "confidence"]
+      assert schema.required == ["sentiment", "confidence"]
       assert schema.properties.confidence == %{type: "number", minimum: 0.0, maximum: 1.0}
       assert schema.properties.sentiment == %{type: "string", enum: ["positive", "negative", "neutral"]}
-      assert schema.properties.language == %{type: ["string", "null"], default: "en"}
 
       assert schema.properties.spans == %{
                anyOf: [%{type: "array", items: %{type: "integer", minimum: 0}}, %{type: "null"}]
              }
 
-      assert %{language: _, text: _} = properties = Sentiment.to_json_schema(:anthropic).input_schema.properties
-      assert map_size(properties) == 2
-      assert %{title: _, "$schema": _} = Sentiment.to_json_schema(:generic)
+      assert %{title: _, "$schema": _} = generic = Sentiment.to_json_schema(:generic)
+      assert generic.properties == schema.properties
       assert_raise ArgumentError, fn -> Sentiment.to_json_schema(:other) end
+      assert_raise ArgumentError, fn -> Sentiment.to_json_schema(:openai, :both) end
+    end
+
+    test "gives schemas of inputs and outputs apart, and never of both at once" do
+      inputs = Sentiment.to_json_schema(:openai, :inputs)
+      assert Sentiment.to_json_schema(:anthropic).input_schema == Map.delete(inputs, :description)
+      assert inputs.properties.language == %{type: ["string", "null"], default: "en"}
+      assert inputs.properties |> Map.keys() |> Enum.sort() == [:language, :text]
+
+      outputs = Sentiment.to_json_schema()
+      assert Sentiment.to_json_schema(:anthropic, :outputs).input_schema == Map.delete(outputs, :description)
+      assert outputs.properties |> Map.keys() |> Enum.sort() == [:confidence, :sentiment, :spans]
+    end
+
+    test "is one line to who inspects it, as are its fields, its programs and their types" do
+      {:ok, definition} = Definition.of(Sentiment)
+      program = %DSPexWorker.Program{id: "a\nb", signature: definition, version: 3, warnings: ["w"], raw: %{"a" => 1}}
+      fields = for number <- 10..39, do: {"a#{number}", {:object, properties: [text: :string]}}
+      {:ok, wide} = Definition.of(%{inputs: fields, outputs: [b: :string]})
+
+      assert inspect(program, pretty: true) =~
+               ~r/\A#DSPexWorker.Program<"a\\nb", version 3, text: string, .* -> sentiment: string, .*, 1 warnings>\z/
+
+      assert inspect(hd(definition.inputs)) == "#DSPexWorker.Signature.Field<text: string>"
+      assert inspect(wide) =~ "a19: object, … 20 more -> b: string"
+
+      for shown <- [program, %{program | fallback_used: true}, definition, wide, hd(wide.inputs), hd(wide.inputs).type] do
+        refute inspect(shown, pretty: true) =~ "\n"
+      end
+    end
+
+    test "names all that is wrong with its inputs, up to a bound" do
+      many = for letter <- ~w(a b c d e f g h)a, do: {letter, :integer}
+      {:ok, definition} = Definition.of(%{inputs: many, outputs: [label: :string]})
+      wrong = for letter <- ~w(a b c d e f g)a, do: {letter, "x"}
+
+      assert {:error, %Error{field: "h", problems: problems, message: message}} =
+               DSPexWorker.Signature.Validator.validate_inputs(definition, wrong)
+
+      assert length(problems) == 8
+
+      assert message ==
+               "Missing required field: h; Field a: must be an integer; Field b: must be an integer; " <>
+                 "Field c: must be an integer; Field d: must be an integer; and 3 more"
+    end
+
+    test "asks whether an input that it does not have was meant for one that is missing" do
+      {:ok, definition} = Definition.of("title, body -> label")
+
+      assert {:error, %Error{message: "Missing required field: body; was it meant by `bdy`?"}} =
+               DSPexWorker.Signature.Validator.validate_inputs(definition, %{title: "a", bdy: "b"})
+
+      assert {:error, %Error{message: "Missing required field: body"}} =
+               DSPexWorker.Signature.Validator.validate_inputs(definition, %{title: "a", text: "b"})
     end
 
     test "has its first paragraph as description, or what is said, or none" do
@@ -333,6 +385,30 @@ defmodule DSPexWorker.SignatureTest do
                "/signature/outputs/0/type/min",
                "/signature/outputs/1/type"
              ]
+    end
+
+    test "names every field at fault of a text too, and goes on behind it" do
+      text = "a: strng, b: dict<string, integr>, c d, e -> f: list<string, g: flot"
+
+      assert {:error, %Error{code: :unknown_type, field: "a"} = error} = Definition.of(text)
+      assert length(error.problems) == 4
+
+      for part <- [
+            "Field a: unknown type `strng`",
+            "Field b: unknown type `integr`",
+            "field name `c d`",
+            "`list<string"
+          ] do
+        assert error.message =~ part
+      end
+
+      assert {:error, %Error{code: :unknown_type, problems: [_one, _other]}} = Definition.of("a: strng -> ")
+      assert {:error, %Error{code: :invalid_signature, problems: [_one]}} = Definition.of("a -> b -> c")
+    end
+
+    test "refuses a text for what is wrong first, though a limit is broken behind it" do
+      fields = Enum.map_join(1..200, ", ", &"a#{&1}")
+      assert {:error, %Error{code: :unknown_type, field: "b"}} = Definition.of("b: strng, #{fields} -> c")
     end
 
     test "warns of what has no effect" do

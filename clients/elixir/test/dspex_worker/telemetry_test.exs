@@ -70,8 +70,8 @@ defmodule DSPexWorker.TelemetryTest do
     assert traced() == trace
 
     for ordered? <- [true, false], none <- [[], [traceparent: nil], [traceparent: nil, tracestate: nil]] do
-      many = DSPexWorker.execute_many(context.client, Sentiment, [%{text: "a"}], [ordered: ordered?] ++ none)
-      assert [{:ok, _outputs}] = Enum.to_list(many)
+      many = DSPexWorker.execute_many!(context.client, Sentiment, [%{text: "a"}], [ordered: ordered?] ++ none)
+      assert [_outputs] = Enum.to_list(many)
       assert traced() == trace
     end
 
@@ -83,6 +83,38 @@ defmodule DSPexWorker.TelemetryTest do
   defp traced do
     assert_receive {:published, message}
     for {"trace" <> _rest, _type, _value} = header <- message.headers, do: header
+  end
+
+  test "a call that is refused before anything is sent starts and stops too", %{broker: broker, client: client} do
+    FakeBroker.set_consumers(broker, "dspex.execute", {:ok, 0})
+
+    for {code, call} <- [
+          {:invalid_inputs, fn -> DSPexWorker.predict(client, Sentiment, %{}, message_id: "m") end},
+          {:unknown_type, fn -> DSPexWorker.predict(client, "text -> label: strng", %{text: "a"}) end},
+          {:unknown_type, fn -> DSPexWorker.create_program(client, "text -> label: strng") end},
+          {:invalid_request, fn -> DSPexWorker.predict(client, Sentiment, %{text: "a"}, message_id: "") end},
+          {:no_worker, fn -> DSPexWorker.execute(client, "program", %{text: "a"}) end},
+          {:no_worker, fn -> DSPexWorker.enqueue(client, Sentiment, %{text: "a"}) end}
+        ] do
+      assert {:error, %{code: ^code}} = call.()
+      assert_receive {[:dspex, :request, :start], _measured, %{command: command}}
+      assert_receive {[:dspex, :request, :stop], _measured, %{result: :error, code: ^code, command: ^command}}
+    end
+
+    refute_received {:published, _message}
+  end
+
+  test "a call to a client that is not running starts and stops too" do
+    :telemetry.attach_many({__MODULE__, :nobody}, @events, &__MODULE__.tell/4, {self(), :nobody})
+    on_exit(fn -> :telemetry.detach({__MODULE__, :nobody}) end)
+
+    assert {:error, %{code: :closed}} = DSPexWorker.predict(:nobody, Sentiment, %{text: "a"})
+    assert_receive {[:dspex, :request, :stop], _measured, %{result: :error, code: :closed, client: :nobody}}
+  end
+
+  test "what a call raises is an exception", %{client: client} do
+    assert_raise ArgumentError, fn -> DSPexWorker.predict(client, Sentiment, "no inputs") end
+    assert_receive {[:dspex, :request, :exception], _measured, %{kind: :error, reason: %ArgumentError{}}}
   end
 
   test "another command is a request, and no usage", %{broker: broker, client: client} do

@@ -104,6 +104,37 @@ defmodule DSPexWorker.Integration.BrokerTest do
     end)
   end
 
+  test "a job says when it was sent and how much of its time was left, and its reply which run it is of", context do
+    for transport <- @transports do
+      {:ok, link} = transport.open(url: Stage.place(context.stage)["url"])
+      name = "spy-#{inspect(transport)}"
+      :ok = transport.listen(link, self(), {:queue, name, 60_000})
+      message = %Transport.Message{exchange: "", routing_key: name, queue: name, body: "{}", message_id: "order-17"}
+      now = System.system_time(:millisecond)
+      sent = Transport.Message.sent_at(%{message | correlation_id: "c", deadline: now + 5_000}, now)
+      :ok = transport.publish(link, sent)
+      {event, timestamp} = await_reply(transport)
+
+      assert {:reply, "c", "{}", _tag, %{"x-dspex-deadline" => deadline, "x-dspex-timeout" => 5_000}} = event
+      assert {deadline, timestamp} == {now + 5_000, div(now, 1_000)}
+      transport.close(link)
+    end
+  end
+
+  defp await_reply(transport) do
+    receive do
+      message ->
+        case transport.event(message) do
+          {:reply, _id, _body, _tag, _headers} = event -> {event, timestamp(message)}
+          _other -> await_reply(transport)
+        end
+    end
+  end
+
+  defp timestamp({:basic_deliver, _body, meta}), do: meta.timestamp
+  # The tenth property.
+  defp timestamp({_method, {:amqp_msg, properties, _body}}), do: elem(properties, 10)
+
   test "a namespace that is not there has no worker", %{stage: stage} do
     capture_log(fn ->
       for transport <- @transports do

@@ -3,7 +3,7 @@ defmodule DSPexWorker.Integration.WorkersTest do
 
   use ExUnit.Case, async: true
 
-  alias DSPexWorker.{Client, Error, Stage}
+  alias DSPexWorker.{Client, Error, Result, Stage}
 
   @moduletag :integration
   @moduletag timeout: 120_000
@@ -112,6 +112,52 @@ defmodule DSPexWorker.Integration.WorkersTest do
 
     assert DSPexWorker.cancel(client, "order-19") == {:ok, :cancelled}
     assert {:error, %Error{code: :cancelled}} = Task.await(calling, 30_000)
+    assert {:error, %Error{code: :cancelled}} = DSPexWorker.get_result(client, "order-19")
+  end
+
+  test "a job that was enqueued outlives its client, and is awaited by another", %{stage: stage, paid: paid} do
+    Stage.ask(stage, "have_workers", %{count: 1})
+    Stage.ask(stage, "hold_lm")
+    [sender, reader] = for id <- [:sender, :reader], do: start_client(stage, id)
+
+    assert DSPexWorker.enqueue(sender, Sentiment, %{text: "I love it"}, lm: :remote, message_id: "order-20") ==
+             {:ok, "order-20"}
+
+    stop_supervised!(:sender)
+    Stage.ask(stage, "reach_lm", %{calls: paid + 1})
+    awaiting = Task.async(fn -> DSPexWorker.await_result(reader, "order-20", signature: Sentiment, full: true) end)
+    Stage.ask(stage, "mend_lm", %{outputs: @answer})
+
+    assert {:ok, %Result{outputs: %{sentiment: "positive", confidence: 0.9}}} = Task.await(awaiting, 60_000)
+    assert Stage.ask(stage, "lm_calls") == paid + 1
+  end
+
+  test "a job that waits for a worker is answered by one that is started afterwards", %{stage: stage, client: client} do
+    Stage.ask(stage, "have_workers", %{count: 1})
+    assert {:ok, _outputs} = DSPexWorker.predict(client, Sentiment, %{text: "I love it"})
+    Stage.ask(stage, "kill_workers")
+    waiting = start_client(stage, :waiting)
+
+    calling =
+      Task.async(fn ->
+        DSPexWorker.predict(waiting, Sentiment, %{text: "I love it"}, no_worker: {:wait, 60_000}, timeout: 5_000)
+      end)
+
+    # What an autoscaler sees.
+    Stage.ask(stage, "reach_depth", %{queue: "execute", messages: 1})
+    Stage.ask(stage, "have_workers", %{count: 1})
+    assert {:ok, %{sentiment: _made_up}} = Task.await(calling, 90_000)
+  end
+
+  test "a result says which run it is of", %{stage: stage, client: client} do
+    Stage.ask(stage, "have_workers", %{count: 1})
+
+    assert {:ok, %Result{generation: 0, message_id: "order-21"}} =
+             DSPexWorker.predict(client, Sentiment, %{text: "I love it"}, message_id: "order-21", full: true)
+  end
+
+  defp start_client(stage, id) do
+    start_supervised!(Supervisor.child_spec({Client, Stage.client(stage)}, id: id))
   end
 
   test "without a worker a call fails at once, not after its time-out", %{stage: stage, client: client} do

@@ -62,6 +62,47 @@ defmodule DSPexWorker.ProjectTest do
     assert printed =~ "list :amqp_client in extra_applications of your mix.exs"
   end
 
+  @tag timeout: 300_000
+  test "an application that is made of the README's lines passes the README's test, without a broker", context do
+    %{folder: folder, environment: environment} = context
+    readme = File.read!(Path.join(@root, "README.md"))
+    block = fn start -> ~r/(?<=```elixir\n)#{start}.*?(?=```)/s |> Regex.run(readme) |> hd() end
+
+    for {path, text} <- [
+          {"mix.exs", project_of(block.("def deps do\n"), block.("def application do\n"))},
+          {"config/runtime.exs", block.("# config/runtime.exs\n")},
+          {"lib/my_app.ex", block.("defmodule MyApp.Sentiment do\n") <> block.("defmodule MyApp.Application do\n")},
+          {"test/test_helper.exs", "ExUnit.start()\n"},
+          {"test/sentiment_test.exs", block.("defmodule MyApp.SentimentTest do\n")}
+        ] do
+      File.mkdir_p!(Path.dirname(Path.join(folder, path)))
+      File.write!(Path.join(folder, path), text)
+    end
+
+    environment = [{"MIX_ENV", "test"}, {"AMQP_URL", nil} | List.keydelete(environment, "MIX_ENV", 0)]
+    {printed, status} = System.cmd("mix", ["test"], cd: folder, env: environment, stderr_to_stdout: true)
+
+    assert status == 0, printed
+    assert printed =~ "1 test, 0 failures"
+  end
+
+  # The packages are RabbitMQ's here, as the README says; without Hex the others cannot be fetched.
+  defp project_of(deps, application) do
+    [own] = Regex.run(~r/\{:dspex_worker, path: "[^"]+"\}/, deps)
+    assert own == ~s({:dspex_worker, path: "clients/elixir"})
+
+    """
+    defmodule MyApp.MixProject do
+      use Mix.Project
+
+      def project, do: [app: :my_app, version: "0.1.0", deps: [{:dspex_worker, path: #{inspect(@root)}}]]
+      def application, do: [mod: {MyApp.Application, []}] ++ listed()
+
+      #{String.replace(application, "def application", "defp listed")}
+    end
+    """
+  end
+
   @tag :integration
   @tag timeout: 300_000
   test "a project of somebody else calls a worker with RabbitMQ's own libraries, as it is and as a release", context do

@@ -164,8 +164,8 @@ unless Code.ensure_loaded?(AMQP.Basic) do
       mode = if options[:persistent], do: 2, else: 1
 
       {:P_basic, property.(:content_type), property.(:content_encoding), property.(:headers), mode, :undefined,
-       property.(:correlation_id), property.(:reply_to), :undefined, property.(:message_id), :undefined, :undefined,
-       property.(:user_id), :undefined, :undefined}
+       property.(:correlation_id), property.(:reply_to), :undefined, property.(:message_id), property.(:timestamp),
+       :undefined, property.(:user_id), :undefined, :undefined}
     end
   end
 end

@@ -28,9 +28,9 @@ defmodule DSPexWorker.FakeBroker do
   @doc "Whether publishes are answered at once with the outputs that this function makes of the request."
   def answer_with(broker, answer), do: GenServer.call(broker, {:answer_with, answer})
 
-  def reply(broker, %Message{} = message, reply) do
+  def reply(broker, %Message{} = message, reply, headers \\ %{}) do
     body = if is_binary(reply), do: reply, else: encode(reply)
-    event(broker, {:reply, message.correlation_id, body, 7})
+    event(broker, {:reply, message.correlation_id, body, 7, headers})
   end
 
   def event(broker, event), do: GenServer.call(broker, {:event, event})

@@ -12,6 +12,7 @@ defmodule DSPexWorker.Client.Options do
     timeout: 60_000,
     fallback: :never,
     requires_worker: true,
+    no_worker: :fail,
     transport: nil,
     json: nil,
     reply_queue: nil,
@@ -35,6 +36,7 @@ defmodule DSPexWorker.Client.Options do
       :timeout,
       :fallback,
       :requires_worker,
+      :no_worker,
       :transport,
       :json,
       :max_body_bytes,
@@ -43,6 +45,18 @@ defmodule DSPexWorker.Client.Options do
       :propagator?
     ]
   end
+
+  @doc "What a call does where nobody consumes its queue; raises `ArgumentError` where it is nothing to do."
+  @spec no_worker!(term) :: :fail | {:wait, non_neg_integer}
+  def no_worker!(what) do
+    if no_worker?(what),
+      do: what,
+      else: raise(ArgumentError, ":no_worker must be :fail or {:wait, milliseconds}, got: #{inspect(what)}")
+  end
+
+  defp no_worker?(:fail), do: true
+  defp no_worker?({:wait, ms}), do: is_integer(ms) and ms >= 0
+  defp no_worker?(_other), do: false
 
   @doc "Returns what callers may know, what the connection needs, and how replies come. Raises `ArgumentError`."
   @spec parse(keyword) :: {map, keyword, Transport.replies()}
@@ -69,6 +83,7 @@ defmodule DSPexWorker.Client.Options do
       timeout: options.timeout,
       fallback: options.fallback,
       requires_worker: options.requires_worker,
+      no_worker: options.no_worker,
       transport: transport,
       json: options.json || DSPexWorker.JSON.default(),
       max_body_bytes: options.max_body_bytes,
@@ -105,6 +120,8 @@ defmodule DSPexWorker.Client.Options do
   defp check({:requires_worker, flag}), do: check!(is_boolean(flag), :requires_worker, "a boolean", flag)
   defp check({:reply_queue, name}), do: check!(name == nil or name?(name), :reply_queue, "a short name", name)
   defp check({:user_id, id}), do: check!(id == nil or is_binary(id), :user_id, "the broker user's name", id)
+
+  defp check({:no_worker, what}), do: check!(no_worker?(what), :no_worker, ":fail or {:wait, milliseconds}", what)
 
   defp check({:fallback, policy}) do
     check!(policy in [:never, :create, :execute], :fallback, ":never, :create or :execute", policy)

@@ -6,27 +6,40 @@ defmodule DSPexWorker.Client.Reply do
   alias DSPexWorker.{Error, Result}
   alias DSPexWorker.Signature.Validator
 
-  @doc "Reads a reply's body."
-  @spec read(module, binary) :: {:ok, map} | {:error, Error.t()}
-  def read(json, body) do
-    case json.decode(body) do
-      {:ok, reply} -> check(reply)
-      {:error, _reason} -> {:error, Error.new(:invalid_reply, "The reply is not JSON")}
-    end
+  @typedoc "Which job a reply is of, which run of it, and when it was stored if it is not a fresh one."
+  @type about :: %{message_id: String.t() | nil, generation: non_neg_integer | nil, stored_ms: non_neg_integer | nil}
+
+  @doc "Parses a reply's body."
+  @spec document(module, binary) :: {:ok, term} | {:error, Error.t()}
+  def document(json, body) do
+    with {:error, _reason} <- json.decode(body), do: {:error, Error.new(:invalid_reply, "The reply is not JSON")}
   end
 
-  @doc "Takes the `result` out of a reply that is parsed already."
-  @spec check(term) :: {:ok, map} | {:error, Error.t()}
-  def check(%{"success" => true, "result" => %{} = result}), do: {:ok, result}
-  def check(%{"success" => false} = reply), do: {:error, Error.from_reply(reply)}
-
-  def check(other) do
-    {:error, Error.new(:invalid_reply, "The reply is no success with a result, and no error", details: %{reply: other})}
+  @doc "What a reply and its headers say about it."
+  @spec about(term, map, String.t() | nil) :: about
+  def about(document, headers, message_id) do
+    stored = headers["x-dspex-stored"] || (is_map(document) && document["stored_ms"])
+    %{message_id: message_id, generation: number(headers["x-dspex-generation"]), stored_ms: number(stored)}
   end
+
+  @doc "Takes the `result` out of a reply."
+  @spec check(term, map) :: {:ok, map} | {:error, Error.t()}
+  def check(%{"success" => true, "result" => %{} = result}, _about), do: {:ok, result}
+  def check(%{"success" => false} = reply, about), do: tell({:error, Error.from_reply(reply)}, about)
+
+  def check(other, about) do
+    sentence = "The reply is no success with a result, and no error"
+    tell({:error, Error.new(:invalid_reply, sentence, details: %{reply: other})}, about)
+  end
+
+  @doc "Has an error say which job it is of."
+  @spec tell(outcome, map) :: outcome when outcome: {:ok, term} | {:error, Error.t()}
+  def tell({:error, %Error{} = error}, about), do: {:error, Map.merge(error, about)}
+  def tell(success, _about), do: success
 
   @doc """
   Reads the result of a run. `run` has the `definition` (or nil: outputs keep their string keys), whether question and
-  answer was `asked` for, whether the `full` result is wanted, and the `message_id`.
+  answer was `asked` for, whether the `full` result is wanted, and what there is to say `about` the reply.
   """
   @spec outputs(map, map) :: {:ok, map | Result.t()} | {:error, Error.t()}
   def outputs(%{"outputs" => %{} = outputs} = raw, run) do
@@ -75,7 +88,7 @@ defmodule DSPexWorker.Client.Reply do
   defp key(_text, atom, %{outputs: [%{key: key} | _rest]}) when is_atom(key), do: atom
   defp key(text, _atom, _definition), do: text
 
-  defp shape(raw, outputs, %{full: true} = run), do: Result.new(raw, outputs, run.message_id)
+  defp shape(raw, outputs, %{full: true} = run), do: Result.new(raw, outputs, run)
   defp shape(_raw, outputs, _run), do: outputs
 
   defp mismatch(error, outputs, raw) do
@@ -86,6 +99,9 @@ defmodule DSPexWorker.Client.Reply do
       details: %{outputs: outputs}
     )
   end
+
+  defp number(value) when is_integer(value), do: value
+  defp number(_other), do: nil
 
   defp not_asked_for(raw, outputs) do
     reason = raw["fallback_reason"]

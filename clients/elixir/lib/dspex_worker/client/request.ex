@@ -3,7 +3,8 @@ defmodule DSPexWorker.Client.Request do
 
   # From a command and its arguments to the message that is published.
 
-  alias DSPexWorker.{Error, JSON, Telemetry}
+  alias DSPexWorker.Client.Options
+  alias DSPexWorker.{Error, JSON}
   alias DSPexWorker.Signature.Definition
   alias DSPexWorker.Transport.Message
 
@@ -15,16 +16,20 @@ defmodule DSPexWorker.Client.Request do
   }
 
   @doc """
-  The message of a request: `command`, `args` that may hold any term, `ready` ones that are plain already, `signature`
-  (nil, a definition, or a plain one), `options`.
+  The message of a request, and how it is sent. A request has `command`, `args` that may hold any term, `ready` ones that
+  are plain already, `signature` (nil, a definition, or a plain one), `options`, the message `id`, the headers of its
+  `trace`, and whether it `ends` with a `:reply` or the broker's `:confirm`.
   """
-  @spec message(map, map) :: {:ok, Message.t(), timeout} | {:error, Error.t()}
-  def message(config, %{command: command, options: options} = request) do
+  @spec message(map, map) :: {:ok, Message.t(), map} | {:error, Error.t()}
+  def message(config, %{options: options, ends: ends} = request) do
     timeout = timeout!(options[:timeout] || config.timeout)
+    how = %{timeout: timeout, ends: ends, no_worker: Options.no_worker!(options[:no_worker] || config.no_worker)}
+    headers = rerun!(options[:rerun_of], options[:message_id]) ++ request.trace
+    bound = if ends == :reply, do: timeout, else: timeout!(options[:start_within] || :infinity, :start_within)
 
-    with {:ok, id} <- message_id(options[:message_id]),
-         {:ok, body} <- body(config, request) do
-      {:ok, build(config, command, body, id, deadline(timeout) ++ Telemetry.trace_headers(config, options)), timeout}
+    with {:ok, body} <- body(config, request) do
+      message = build(config, request, body)
+      {:ok, %{message | headers: headers, deadline: deadline(bound), reply_to: options[:reply_to]}, how}
     end
   end
 
@@ -35,13 +40,30 @@ defmodule DSPexWorker.Client.Request do
   end
 
   @doc "The time-out that was given; raises `ArgumentError` where it is none."
-  @spec timeout!(term) :: timeout
-  def timeout!(:infinity), do: :infinity
-  def timeout!(ms) when is_integer(ms) and ms > 0, do: ms
-  def timeout!(other), do: raise(ArgumentError, ":timeout must be milliseconds or :infinity, got: #{inspect(other)}")
+  @spec timeout!(term, atom) :: timeout
+  def timeout!(timeout, option \\ :timeout)
+  def timeout!(:infinity, _option), do: :infinity
+  def timeout!(ms, _option) when is_integer(ms) and ms > 0, do: ms
 
-  defp build(config, command, body, id, headers) do
-    lane = Map.get(@lanes, command, "control")
+  def timeout!(other, option) do
+    raise ArgumentError, "#{inspect(option)} must be milliseconds or :infinity, got: #{inspect(other)}"
+  end
+
+  # Without the id of the job, it would be the first run of another one.
+  defp rerun!(nil, _id), do: []
+
+  defp rerun!(generation, id) when is_integer(generation) and generation >= 0 and id != nil do
+    [{"x-dspex-rerun", :long, generation}]
+  end
+
+  defp rerun!(generation, _id) do
+    raise ArgumentError,
+          ":rerun_of must be the generation of an error of the job whose :message_id is given too, " <>
+            "got: #{inspect(generation, limit: 5)}"
+  end
+
+  defp build(config, request, body) do
+    lane = Map.get(@lanes, request.command, "control")
 
     %Message{
       # A publisher of least rights may not use the default exchange.
@@ -49,9 +71,8 @@ defmodule DSPexWorker.Client.Request do
       routing_key: lane,
       queue: "#{config.namespace}.#{lane}",
       body: body,
-      message_id: id,
-      user_id: config.user_id,
-      headers: headers
+      message_id: request.id,
+      user_id: config.user_id
     }
   end
 
@@ -128,15 +149,17 @@ defmodule DSPexWorker.Client.Request do
     Error.new(:invalid_request, "#{path}: #{problem}", problems: [%{path: path, problem: problem}])
   end
 
-  defp message_id(nil), do: {:ok, uuid()}
+  @doc "The message id that was given, or a new one."
+  @spec message_id(term) :: {:ok, String.t()} | {:error, Error.t()}
+  def message_id(nil), do: {:ok, uuid()}
 
-  defp message_id(id) when is_binary(id) and byte_size(id) in 1..255 do
+  def message_id(id) when is_binary(id) and byte_size(id) in 1..255 do
     if String.valid?(id) and not String.match?(id, ~r/[\x00-\x1f\x7f]/),
       do: {:ok, id},
       else: {:error, Error.new(:invalid_request, "message_id is not UTF-8, or holds control characters")}
   end
 
-  defp message_id(id) do
+  def message_id(id) do
     {:error, Error.new(:invalid_request, "message_id must be text of 1 to 255 bytes, got: #{inspect(id, limit: 5)}")}
   end
 
@@ -149,6 +172,6 @@ defmodule DSPexWorker.Client.Request do
     <<p::binary, ?-, q::binary, ?-, r::binary, ?-, s::binary, ?-, t::binary>>
   end
 
-  defp deadline(:infinity), do: []
-  defp deadline(ms), do: [{"x-dspex-deadline", :long, System.system_time(:millisecond) + ms}]
+  defp deadline(:infinity), do: nil
+  defp deadline(ms), do: System.system_time(:millisecond) + ms
 end

@@ -210,17 +210,23 @@ defmodule DSPexWorker.Signature.Compiler do
       @spec validate_outputs(map | keyword) :: {:ok, map} | {:error, DSPexWorker.Error.t()}
       def validate_outputs(outputs), do: DSPexWorker.Signature.Validator.validate_outputs(__dspex_worker__(), outputs)
 
-      @doc "A JSON Schema of the signature, in the shape of a provider: `:openai`, `:anthropic` or `:generic`."
+      @doc "A JSON Schema in the shape of a provider, `:openai`, `:anthropic` or `:generic`, of the side it asks for."
       @spec to_json_schema(atom) :: map
       def to_json_schema(provider \\ :openai) do
         DSPexWorker.Signature.JsonSchema.generate(__dspex_worker__(), provider)
+      end
+
+      @doc "A JSON Schema in the shape of a provider, of the `:inputs` or the `:outputs`."
+      @spec to_json_schema(atom, :inputs | :outputs) :: map
+      def to_json_schema(provider, side) do
+        DSPexWorker.Signature.JsonSchema.generate(__dspex_worker__(), provider, side)
       end
 
       @doc "The signature in one line."
       @spec describe() :: String.t()
       def describe, do: unquote(described(shape))
 
-      defoverridable validate_inputs: 1, validate_outputs: 1, to_json_schema: 1, describe: 0
+      defoverridable validate_inputs: 1, validate_outputs: 1, to_json_schema: 1, to_json_schema: 2, describe: 0
     end
   end
 

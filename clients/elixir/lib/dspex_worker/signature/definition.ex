@@ -11,6 +11,7 @@ defmodule DSPexWorker.Signature.Definition do
 
   @default_name "DynamicSignature"
   @max_fields 100
+  @max_shown 10
   @known_keys ~w(name description inputs outputs metadata)
   @sides [:inputs, :outputs, "inputs", "outputs"]
   @field_keys ~w(name type description constraints metadata)
@@ -104,6 +105,24 @@ defmodule DSPexWorker.Signature.Definition do
   end
 
   def legacy?(_other), do: false
+
+  @doc """
+  The definition in one line, cut where it has many fields.
+
+      iex> {:ok, definition} = DSPexWorker.Signature.Definition.of("text -> labels: list<string>, score: probability?")
+      iex> DSPexWorker.Signature.Definition.brief(definition)
+      "text: string -> labels: list<string>, score: float?"
+      iex> definition
+      #DSPexWorker.Signature.Definition<DynamicSignature: text: string -> labels: list<string>, score: float?>
+  """
+  @spec brief(t) :: String.t()
+  def brief(%__MODULE__{inputs: inputs, outputs: outputs}), do: brief_side(inputs) <> " -> " <> brief_side(outputs)
+
+  defp brief_side(fields) do
+    {shown, more} = Enum.split(fields, @max_shown)
+    shown = Enum.map_join(shown, ", ", &Field.brief/1)
+    if more == [], do: shown, else: "#{shown}, … #{length(more)} more"
+  end
 
   @doc false
   # One field by itself, for the DSL: a fault is then known at its own line.
@@ -288,5 +307,12 @@ defmodule DSPexWorker.Signature.Definition do
       {:value, default} -> Map.put(wire, "default", default)
       :none -> wire
     end
+  end
+end
+
+defimpl Inspect, for: DSPexWorker.Signature.Definition do
+  def inspect(definition, _options) do
+    name = String.replace_prefix(definition.name, "Elixir.", "")
+    "#DSPexWorker.Signature.Definition<#{name}: #{DSPexWorker.Signature.Definition.brief(definition)}>"
   end
 end

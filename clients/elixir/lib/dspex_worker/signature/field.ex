@@ -27,4 +27,12 @@ defmodule DSPexWorker.Signature.Field do
           required: boolean,
           default: :none | {:value, term}
         }
+
+  @doc false
+  @spec brief(t) :: String.t()
+  def brief(%__MODULE__{} = field), do: "#{field.name}: #{Type.brief(field.type)}"
+end
+
+defimpl Inspect, for: DSPexWorker.Signature.Field do
+  def inspect(field, _options), do: "#DSPexWorker.Signature.Field<#{DSPexWorker.Signature.Field.brief(field)}>"
 end

@@ -31,7 +31,11 @@ defmodule DSPexWorker.Signature.Grammar do
 
     case String.split(text, "->") do
       [inputs, outputs] ->
-        {side(inputs, place), side(outputs, place)}
+        {inputs, faults} = side(inputs, place)
+        # A limit that is broken ends the reading.
+        {outputs, more} = if limit_broken?(faults), do: {[], []}, else: side(outputs, place)
+        Place.refuse(faults ++ more)
+        {inputs, outputs}
 
       _other ->
         reason = "a signature has exactly one `->`, as in `text: string -> label: string`"
@@ -39,26 +43,49 @@ defmodule DSPexWorker.Signature.Grammar do
     end
   end
 
+  # The fields of a side, and what is wrong with it.
   defp side(text, place) do
-    if String.trim(text) == "" do
-      Place.fault(place, :invalid_signature, "a signature needs at least one input and one output")
-    end
-
-    fields(text, text, place, [])
+    taken = if String.trim(text) == "", do: [Place.attempt(fn -> empty(place) end)], else: fields(text, text, place, [])
+    {for({:ok, field} <- taken, do: field), for({:fault, fault} <- taken, do: fault)}
   end
 
+  defp empty(place), do: Place.fault(place, :invalid_signature, "a signature needs at least one input and one output")
+
   defp fields(rest, text, place, taken) do
-    if length(taken) >= @max_fields do
+    case Place.attempt(fn -> next_field(rest, text, place, length(taken)) end) do
+      {:ok, {field, nil}} -> Enum.reverse([{:ok, field} | taken])
+      {:ok, {field, rest}} -> fields(rest, text, place, [{:ok, field} | taken])
+      {:fault, fault} -> fields_behind(fault, rest, text, place, taken)
+    end
+  end
+
+  # A field that is wrong ends at the next comma outside of brackets, and what comes then may be wrong as well.
+  defp fields_behind(fault, rest, text, place, taken) do
+    taken = [{:fault, fault} | taken]
+    behind = if fault.breaks_limit, do: nil, else: behind_comma(rest, 0)
+    if behind, do: fields(behind, text, place, taken), else: Enum.reverse(taken)
+  end
+
+  defp next_field(rest, text, place, count) do
+    if count >= @max_fields do
       Place.fault(place, :invalid_signature, "more than #{@max_fields} fields", breaks_limit: true)
     end
 
     {field, rest} = field(rest, text, place)
 
     case accept(rest, ?,) do
-      {:ok, rest} -> fields(rest, text, place, [field | taken])
-      :error -> require_end(rest, text, place) && Enum.reverse([field | taken])
+      {:ok, rest} -> {field, rest}
+      :error -> require_end(rest, text, place) && {field, nil}
     end
   end
+
+  defp behind_comma(<<?,, rest::binary>>, 0), do: rest
+  defp behind_comma(<<mark, rest::binary>>, depth) when mark in [?<, ?[, ?(], do: behind_comma(rest, depth + 1)
+  defp behind_comma(<<mark, rest::binary>>, depth) when mark in [?>, ?], ?)], do: behind_comma(rest, max(depth - 1, 0))
+  defp behind_comma(<<_other, rest::binary>>, depth), do: behind_comma(rest, depth)
+  defp behind_comma(<<>>, _depth), do: nil
+
+  defp limit_broken?(faults), do: Enum.any?(faults, & &1.breaks_limit)
 
   defp field(rest, text, place) do
     [written] = Regex.run(~r/\A[^:,]*/u, rest)

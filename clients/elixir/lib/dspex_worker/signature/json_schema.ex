@@ -1,12 +1,12 @@
 defmodule DSPexWorker.Signature.JsonSchema do
   @moduledoc """
-  Writes JSON Schemas of signatures, in the shapes that DSPex gives to providers.
+  Writes JSON Schemas of one side of a signature, in the shapes that providers take.
 
-  | provider | shape |
-  |---|---|
-  | `:openai` | one closed object of all inputs and outputs |
-  | `:anthropic` | `input_schema`, a closed object of the inputs |
-  | `:generic` | the same as `:openai`, with `$schema` and a title |
+  | provider | shape | side, unless told |
+  |---|---|---|
+  | `:openai` | a closed object | `:outputs`: what a model must produce |
+  | `:anthropic` | a closed object as `input_schema`, with which a tool is declared | `:inputs`: what a tool that runs the signature takes |
+  | `:generic` | the same as `:openai`, with `$schema` and a title | `:outputs` |
 
   The keys are atoms, those of the properties the signature's own.
   """
@@ -34,29 +34,37 @@ defmodule DSPexWorker.Signature.JsonSchema do
 
       iex> {:ok, definition} = DSPexWorker.Signature.Definition.of(%{inputs: [text: :string], outputs: [score: :probability]})
       iex> DSPexWorker.Signature.JsonSchema.generate(definition, :openai).properties
-      %{text: %{type: "string"}, score: %{type: "number", minimum: 0.0, maximum: 1.0}}
+      %{score: %{type: "number", minimum: 0.0, maximum: 1.0}}
+      iex> DSPexWorker.Signature.JsonSchema.generate(definition, :openai, :inputs).properties
+      %{text: %{type: "string"}}
 
-  Raises `ArgumentError` for an unknown provider.
+  Raises `ArgumentError` for an unknown provider or side.
   """
-  @spec generate(Definition.t(), :openai | :anthropic | :generic) :: map
-  def generate(definition, provider \\ :openai)
+  @spec generate(Definition.t(), :openai | :anthropic | :generic, :inputs | :outputs | nil) :: map
+  def generate(definition, provider \\ :openai, side \\ nil)
 
-  def generate(%Definition{} = definition, :openai) do
-    closed(definition.inputs ++ definition.outputs) |> described(definition)
-  end
-
-  def generate(%Definition{} = definition, :anthropic) do
-    described(%{input_schema: closed(definition.inputs)}, definition)
-  end
-
-  def generate(%Definition{} = definition, :generic) do
-    definition
-    |> generate(:openai)
-    |> Map.merge(%{"$schema": "https://json-schema.org/draft/2020-12/schema", title: title(definition)})
-  end
-
-  def generate(%Definition{}, provider) do
+  def generate(%Definition{}, provider, _side) when provider not in @providers do
     raise ArgumentError, "unknown provider #{inspect(provider)}; known are #{inspect(@providers)}"
+  end
+
+  def generate(%Definition{} = definition, provider, nil) do
+    generate(definition, provider, if(provider == :anthropic, do: :inputs, else: :outputs))
+  end
+
+  def generate(%Definition{} = definition, provider, side) when side in [:inputs, :outputs] do
+    schema = definition |> Map.fetch!(side) |> closed()
+    provider |> shape(schema, definition) |> described(definition)
+  end
+
+  def generate(%Definition{}, _provider, side) do
+    raise ArgumentError, "a schema is of the :inputs or the :outputs, not of #{inspect(side)}"
+  end
+
+  defp shape(:openai, schema, _definition), do: schema
+  defp shape(:anthropic, schema, _definition), do: %{input_schema: schema}
+
+  defp shape(:generic, schema, definition) do
+    Map.merge(schema, %{"$schema": "https://json-schema.org/draft/2020-12/schema", title: title(definition)})
   end
 
   defp described(schema, %Definition{description: ""}), do: schema

@@ -35,19 +35,28 @@ defmodule DSPexWorker.Signature.Place do
   @doc false
   # Reads all and raises afterwards, so that the problems name every field at fault.
   def read_all(readings) do
-    results =
-      for reading <- readings do
-        try do
-          {:ok, reading.()}
-        catch
-          {__MODULE__, fault} -> {:error, fault}
-        end
-      end
+    results = for reading <- readings, do: attempt(reading)
 
-    case for({:error, fault} <- results, do: fault) do
+    case for({:fault, fault} <- results, do: fault) do
       [] -> for {:ok, value} <- results, do: value
       faults -> throw({__MODULE__, :many, faults})
     end
+  end
+
+  @doc false
+  # The fault of one reading, so that the next one may be tried.
+  def attempt(reading) do
+    {:ok, reading.()}
+  catch
+    {__MODULE__, fault} -> {:fault, fault}
+  end
+
+  @doc false
+  # What the first one breaks is what the definition is refused for.
+  def refuse([]), do: :ok
+
+  def refuse([first | more]) do
+    throw({__MODULE__, :many, [first | Enum.map(more, &%{&1 | breaks_limit: false})]})
   end
 
   @spec fault(map, atom, String.t(), keyword) :: no_return
@@ -132,7 +141,8 @@ defmodule DSPexWorker.Signature.Place do
   defp error(faults) do
     worst = Enum.find(faults, hd(faults), & &1.breaks_limit)
     problems = for fault <- Enum.take(faults, 100), do: %{path: fault.pointer, problem: fault.reason}
-    Error.new(worst.code, sentence(worst), field: worst.field, problems: problems)
+    sentence = Error.sentence(Enum.map([worst | List.delete(faults, worst)], &sentence/1))
+    Error.new(worst.code, sentence, field: worst.field, problems: problems)
   end
 
   defp sentence(%{field: nil, reason: reason}), do: reason

@@ -158,4 +158,18 @@ defmodule DSPexWorker.Signature.Type do
 
   defp joined([only], nullable?), do: %{only | nullable: nullable?}
   defp joined(members, nullable?), do: %__MODULE__{kind: :union, members: members, nullable: nullable?}
+
+  @doc false
+  # In a few words: what else a type says is left out.
+  @spec brief(t) :: String.t()
+  def brief(%__MODULE__{} = type) do
+    case DSPexWorker.Signature.Spelling.base(type) do
+      text when is_binary(text) -> text
+      _schema -> "#{type.kind}#{if type.nullable, do: "?"}"
+    end
+  end
+end
+
+defimpl Inspect, for: DSPexWorker.Signature.Type do
+  def inspect(type, _options), do: "#DSPexWorker.Signature.Type<#{DSPexWorker.Signature.Type.brief(type)}>"
 end

@@ -10,6 +10,8 @@ defmodule DSPexWorker.Signature.Validator do
   alias DSPexWorker.Signature.{Definition, Field, Names, Place, Values}
 
   @max_problems 100
+  # Each costs a comparison with every missing field.
+  @max_hints 5
 
   @doc """
   The inputs of a job as they are sent: with string keys, defaults filled in, absent optional inputs left out. Inputs that
@@ -20,7 +22,7 @@ defmodule DSPexWorker.Signature.Validator do
       {:ok, %{"text" => "I love it", "limit" => 1.0}}
       iex> {:error, error} = DSPexWorker.Signature.Validator.validate_inputs(definition, limit: "1")
       iex> {error.code, error.message, length(error.problems)}
-      {:invalid_inputs, "Missing required field: text", 2}
+      {:invalid_inputs, "Missing required field: text; Field limit: must be a finite number", 2}
   """
   @spec validate_inputs(Definition.t(), map | keyword) :: {:ok, %{String.t() => term}} | {:error, Error.t()}
   def validate_inputs(%Definition{} = definition, inputs) do
@@ -97,7 +99,7 @@ defmodule DSPexWorker.Signature.Validator do
 
     case Enum.flat_map(results, &found(&1, root)) do
       [] -> {:ok, for({field, {:ok, value}} <- results, do: {field, value})}
-      found -> {:error, refusal(found, code)}
+      found -> {:error, refusal(found, code, Map.keys(given) -- Enum.map(fields, & &1.name))}
     end
   end
 
@@ -120,17 +122,27 @@ defmodule DSPexWorker.Signature.Validator do
 
   defp found(_taken, _root), do: []
 
-  defp refusal(found, code) do
+  # `unknown` are the names that were given and are none of the fields: one may be the missing field, misspelt.
+  defp refusal(found, code, unknown) do
     problems = for {_name, _at, problem} <- Enum.take(found, @max_problems), do: problem
 
-    case Enum.find(found, fn {_name, at, problem} -> at == "" and problem.problem == "missing" end) do
-      {name, _at, _problem} ->
-        Error.new(code, "Missing required field: #{name}", field: name, problems: problems)
+    {missing, others} = Enum.split_with(found, &missing?/1)
+    [{name, _at, _problem} | _more] = all = missing ++ others
+    Error.new(code, all |> Enum.map(&sentence(&1, unknown)) |> Error.sentence(), field: name, problems: problems)
+  end
 
-      nil ->
-        {name, at, problem} = hd(found)
-        Error.new(code, "Field #{name}: #{problem.problem}#{where(at)}", field: name, problems: problems)
-    end
+  defp missing?({_name, at, problem}), do: at == "" and problem.problem == "missing"
+
+  defp sentence({name, at, problem} = one, unknown) do
+    if missing?(one),
+      do: "Missing required field: #{name}#{meant(name, unknown)}",
+      else: "Field #{name}: #{problem.problem}#{where(at)}"
+  end
+
+  defp meant(name, unknown) do
+    unknown = Enum.take(unknown, @max_hints)
+    near = Enum.max_by(unknown, &String.jaro_distance(name, &1), fn -> nil end)
+    if near != nil and String.jaro_distance(name, near) >= 0.75, do: "; was it meant by #{Place.quoted(near)}?"
   end
 
   defp where(""), do: ""

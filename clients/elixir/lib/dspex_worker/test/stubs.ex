@@ -5,7 +5,7 @@ defmodule DSPexWorker.Test.Stubs do
 
   use GenServer
 
-  @type key :: {:signature, term} | {:program, String.t()} | {:command, String.t()}
+  @type key :: {:signature, term} | {:program, String.t()} | {:command, String.t()} | {:kept, String.t()}
 
   @spec put(pid | {:shared, pid}, key, term) :: :ok
   def put(owner, key, stub), do: GenServer.call(server(), {:put, owner, key, stub})

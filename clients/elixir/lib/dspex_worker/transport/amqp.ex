@@ -69,7 +69,9 @@ defmodule DSPexWorker.Transport.AMQP do
   end
 
   @impl DSPexWorker.Transport
-  def event({:basic_deliver, body, meta}), do: {:reply, text(meta.correlation_id), body, meta.delivery_tag}
+  def event({:basic_deliver, body, meta}) do
+    {:reply, text(meta.correlation_id), body, meta.delivery_tag, Params.headers(meta.headers)}
+  end
 
   def event({:basic_return, _body, meta}) do
     {:returned, text(meta.correlation_id), meta.reply_code, meta.reply_text}
@@ -121,6 +123,7 @@ defmodule DSPexWorker.Transport.AMQP do
       headers: message.headers,
       correlation_id: message.correlation_id,
       message_id: message.message_id,
+      timestamp: message.timestamp || :undefined,
       reply_to: message.reply_to || :undefined,
       user_id: message.user_id || :undefined
     ]

@@ -115,7 +115,7 @@ defmodule DSPexWorker.Transport.Erlang do
 
   @impl DSPexWorker.Transport
   def event({{:"basic.deliver", _tag, delivery, _redelivered, _exchange, _key}, {:amqp_msg, properties, body}}) do
-    {:reply, correlation_id(properties), body, delivery}
+    {:reply, correlation_id(properties), body, delivery, Params.headers(p_basic(properties, :headers))}
   end
 
   def event({{:"basic.return", code, text, _exchange, _key}, {:amqp_msg, properties, _body}}) do
@@ -173,6 +173,7 @@ defmodule DSPexWorker.Transport.Erlang do
       correlation_id: message.correlation_id,
       reply_to: message.reply_to || :undefined,
       message_id: message.message_id,
+      timestamp: message.timestamp || :undefined,
       user_id: message.user_id || :undefined
     )
   end

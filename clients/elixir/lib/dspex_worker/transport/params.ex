@@ -37,6 +37,11 @@ defmodule DSPexWorker.Transport.Params do
     ]
   end
 
+  @doc "Name → value of the headers of a message; none where it has none."
+  @spec headers([{String.t(), atom, term}] | :undefined) :: %{String.t() => term}
+  def headers(headers) when is_list(headers), do: for({name, _type, value} <- headers, into: %{}, do: {name, value})
+  def headers(_absent), do: %{}
+
   # The end of a password that holds an "@" would be looked up as a host.
   defp with_host(params, options) do
     if ?@ in elem(params, @host - 1), do: {:error, {:url, :at_sign_in_host}}, else: {:ok, complete(params, options)}

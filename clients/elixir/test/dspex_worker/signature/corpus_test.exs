@@ -33,7 +33,8 @@ defmodule DSPexWorker.Signature.CorpusTest do
                case["about"]
 
         assert error.code == if(side == "inputs", do: :invalid_inputs, else: :output_invalid)
-        assert error.message == Map.get(case, "error", error.message)
+        # Of several problems the client names more than the first.
+        assert String.starts_with?(error.message, Map.get(case, "error", ""))
         assert error.field == if(case["values"], do: case["field"], else: "x")
       end
     end
