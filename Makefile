@@ -15,7 +15,7 @@ help: ## list the targets
 setup: .venv/.ready ## make .venv with the dspex-worker command in it
 	@$(if $(filter setup,$(MAKECMDGOALS)),echo "  ready: $(BIN)/dspex-worker",:)
 
-.venv/.ready: pyproject.toml requirements-dev.lock
+.venv/.ready: pyproject.toml requirements-dev.lock deploy/installer.lock worker/__init__.py
 	@$(PYTHON) deploy/make_venv.py
 	@touch $@
 
@@ -32,6 +32,7 @@ check: setup ## check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version 3.12 worker
 	@$(BIN)/lint-imports
 
 format: setup ## bring the code into the format that `make check` asks for
