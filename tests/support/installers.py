@@ -32,11 +32,10 @@ def ensure_oldest_pip() -> Path:
     return folder
 
 
-def run(*command: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command that must succeed."""
-    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment)
+def run(*command: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> None:
+    """Run a command that must succeed, in this process's environment and folder unless others are given."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50, env=environment, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr
-    return done
 
 
 def without_configuration() -> dict[str, str]:
