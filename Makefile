@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 ALL_TESTS := -n 2 --dist loadgroup --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-elixir check format bench fuzz chaos lock clean
+.PHONY: help setup demo test test-elixir check format bench fuzz chaos rehearse lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -47,6 +47,9 @@ fuzz: setup ## send 100,000 bodies that no sender would write (ARGS="--seed 7 --
 
 chaos: setup ## kill workers and brokers for an hour and write what is left to docs/RELIABILITY.md (ARGS="--only drain")
 	@$(BIN)/python -m tests.faults --long --write $(ARGS)
+
+rehearse: ## set up a clone in an empty folder, run its demo, and see that nothing is left behind
+	@deploy/rehearse.sh
 
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)

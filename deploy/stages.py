@@ -69,14 +69,12 @@ class Stages:
         output: int,
         progress: Callable[[], str],
     ) -> int:
-        with subprocess.Popen(
-            command,
-            cwd=self._folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
+        try:
+            process = subprocess.Popen(command, cwd=self._folder, env=environment, **streams)
+        except OSError as error:
+            raise ServiceError(f"Cannot run {command[0]}: {error.strerror}.") from error
+        with process:
             while True:
                 try:
                     return process.wait(timeout=self._pause_seconds)
