@@ -69,9 +69,15 @@ class Stages:
         output: int,
         progress: Callable[[], str],
     ) -> int:
-        streams = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": subprocess.STDOUT}
         try:
-            process = subprocess.Popen(command, cwd=self._folder, env=environment, **streams)
+            process = subprocess.Popen(
+                command,
+                cwd=self._folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
         except OSError as error:
             raise ServiceError(f"Cannot run {command[0]}: {error.strerror}.") from error
         with process:

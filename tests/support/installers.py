@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,13 +23,15 @@ def ensure_oldest_pip() -> Path:
     """
     folder = Path(sys.prefix) / "share/pip" / _OLDEST_PIP
     if not folder.exists():
-        lock = folder.with_name("pip.lock")
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        lock.write_text(f"pip=={_OLDEST_PIP} --hash=sha256:{_OLDEST_PIP_SHA256}\n")
-        part = folder.with_name("part")
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--require-hashes"]
-        run(*command, "--requirement", str(lock), "--target", str(part))
-        part.replace(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as parts:
+            lock, part = Path(parts) / "pip.lock", Path(parts) / "pip"
+            lock.write_text(f"pip=={_OLDEST_PIP} --hash=sha256:{_OLDEST_PIP_SHA256}\n")
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-cache-dir", "--require-hashes"]
+            run(*command, "--requirement", str(lock), "--target", str(part))
+            # Another process of the same run may have been quicker.
+            if not folder.exists():
+                part.rename(folder)
     return folder
 
 
