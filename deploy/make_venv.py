@@ -21,7 +21,7 @@ from pathlib import Path
 
 import system_packages
 from child_processes import ServiceError
-from stages import Stages
+from stages import Stages, folder_bytes
 from uv_environment import make_environment
 
 _ROOT = Path(__file__).resolve().parent.parent
@@ -92,8 +92,7 @@ def _pip_config() -> str:
 
 def _downloaded() -> str:
     """Say how much is there; the index tells nobody how much it will be."""
-    size = sum(path.lstat().st_size for path in _CACHE.rglob("*") if path.is_file())
-    return f"{size / 1_000_000:.0f} MB are here, unpacked"
+    return f"{folder_bytes(_CACHE) / 1_000_000:.0f} MB are here, unpacked"
 
 
 if __name__ == "__main__":

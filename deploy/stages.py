@@ -6,6 +6,7 @@ machine's own configuration, which are no fault of the set-up.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from child_processes import ServiceError
 
-__all__ = ["Stages"]
+__all__ = ["Stages", "folder_bytes"]
 
 
 class Stages:
@@ -86,3 +87,15 @@ class Stages:
                     return process.wait(timeout=self._pause_seconds)
                 except subprocess.TimeoutExpired:
                     self.say(f"… {progress()}")
+
+
+def folder_bytes(folder: Path) -> int:
+    """Return the size of all files under a folder that others may be writing to: what goes away meanwhile counts 0."""
+    return sum(_file_bytes(Path(parent, name)) for parent, _, names in os.walk(folder) for name in names)
+
+
+def _file_bytes(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0

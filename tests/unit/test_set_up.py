@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from child_processes import ServiceError
-from stages import Stages
+from stages import Stages, folder_bytes
 from uv_environment import make_environment
 
 WARNS = "import sys; print('WARNING: Running pip as root', file=sys.stderr); "
@@ -49,6 +49,16 @@ def test_a_long_stage_says_how_far_it_is(tmp_path, capfd):
     first, second = capfd.readouterr().err.splitlines()[:2]
 
     assert (first, second) == ("  [  0 s] first", "  [  0 s] … half")
+
+
+def test_files_that_go_away_while_they_are_counted_are_no_error(tmp_path):
+    """A download moves from folder to folder; one that is listed may be gone when it is looked at."""
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep/here").write_bytes(bytes(7))
+    (tmp_path / "gone").symlink_to("nowhere")
+
+    assert folder_bytes(tmp_path) == 7
+    assert folder_bytes(tmp_path / "none") == 0
 
 
 @pytest.mark.parametrize(
