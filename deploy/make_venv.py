@@ -43,6 +43,9 @@ def main() -> int:
     except ServiceError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted; `make setup` goes on from here.", file=sys.stderr)
+        return 130
     finally:
         shutil.rmtree(_CACHE, ignore_errors=True)
     return 0
