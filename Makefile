@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 ALL_TESTS := -n 2 --dist loadgroup --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo worker test test-elixir check format bench fuzz chaos recording lock clean
+.PHONY: help setup demo worker test test-elixir check format bench fuzz chaos recording rehearse lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 20
@@ -15,7 +15,7 @@ help: ## list the targets
 setup: .venv/.ready ## make .venv with the dspex-worker command in it
 	@$(if $(filter setup,$(MAKECMDGOALS)),echo "  ready: $(BIN)/dspex-worker",:)
 
-.venv/.ready: pyproject.toml requirements-dev.lock
+.venv/.ready: pyproject.toml requirements-dev.lock deploy/installer.lock worker/__init__.py
 	@$(PYTHON) deploy/make_venv.py
 	@touch $@
 
@@ -35,6 +35,7 @@ check: setup ## check format, lint, types and the import contract
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
+	@$(BIN)/mypy --python-version 3.12 worker
 	@$(BIN)/lint-imports
 
 format: setup ## bring the code into the format that `make check` asks for
@@ -52,6 +53,9 @@ chaos: setup ## kill workers and brokers for an hour and write what is left to d
 
 recording: setup ## draw docs/demo.svg, the README's picture of a demo run
 	@$(SERVICES) --tool elixir -- $(BIN)/python -m tests.recording
+
+rehearse: ## set up a clone in an empty folder, run its demo, and see that nothing is left behind
+	@deploy/rehearse.sh
 
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)

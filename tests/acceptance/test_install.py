@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import aio_pika
@@ -39,16 +38,6 @@ def test_the_command_is_installed_and_helps():
 
     assert done.returncode == 0, done.stderr
     assert all(name in done.stdout for name in ("serve", "demo", "call", "dead"))
-
-
-def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
-    """Tests, deploy files and benchmarks stay out of what is installed."""
-    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    tops = {name.partition("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-
-    assert {top for top in tops if not top.endswith(".dist-info")} == {"worker"}
 
 
 def test_services_hand_on_the_exit_code_and_leave_nothing_behind():

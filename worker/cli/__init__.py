@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from worker import __version__
 from worker.cli import call, contract, dead, demo, doctor, flags, serve
 from worker.cli.streams import sturdy_streams
 
@@ -39,12 +40,7 @@ def main() -> None:
 def _print_version(is_asked: bool) -> None:
     if not is_asked:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        typer.echo(version("dspex-worker"))
-    except PackageNotFoundError:  # run from a folder of sources
-        typer.echo("unknown: dspex-worker is not installed")
+    typer.echo(f"dspex-worker {__version__}")
     raise typer.Exit
 
 

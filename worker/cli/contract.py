@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
+from worker import __version__
 from worker.cli.printing import print_json
 from worker.cli.running import EXIT_ERROR, EXIT_NOBODY, load_settings, run, stop
 
@@ -56,13 +57,11 @@ def asyncapi(
     """
     settings = load_settings()
     programs = [] if offline else _with_client(_programs, settings=settings, timeout=timeout)
-    from importlib.metadata import version
-
     from worker.amqp.topology import Topology
     from worker.asyncapi import Contract, write_document
 
     topology = Topology.of(namespace=settings.namespace, delays_ms=settings.delays_ms)
-    print_json(write_document(Contract(version("dspex-worker"), _server(settings), topology, programs)))
+    print_json(write_document(Contract(__version__, _server(settings), topology, programs)))
 
 
 def _with_client(ask: Callable[[Client], Coroutine[Any, Any, T]], *, settings: Settings, timeout: float) -> T:
