@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker import __version__
 from worker.amqp.alone import unless
 from worker.amqp.callers import Callers
 from worker.amqp.connection import is_worth_a_line, mask_url
@@ -146,6 +147,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
 def _tell_start(settings: Settings) -> None:
     log.info(
         "worker.starting",
+        version=__version__,
         namespace=settings.namespace,
         broker=mask_url(settings.broker_url),
         store=mask_url(settings.resolved_store_url),
@@ -168,7 +170,7 @@ async def _open_store(settings: Settings, *, worker_id: str) -> Store:
             _report_store(settings, attempt=attempt, error=error)
         else:
             if attempt > 1:
-                log.info("the store is back", store=mask_url(settings.resolved_store_url), attempts=attempt)
+                log.info("store.back", store=mask_url(settings.resolved_store_url), attempts=attempt)
             return store
         await asyncio.sleep(pause)
     raise AssertionError("an endless retry has ended")
@@ -177,7 +179,7 @@ async def _open_store(settings: Settings, *, worker_id: str) -> Store:
 def _report_store(settings: Settings, *, attempt: int, error: StoreUnavailableError) -> None:
     if is_worth_a_line(attempt):
         log.warning(
-            "cannot reach the store, trying again",
+            "store.unreachable",
             store=mask_url(settings.resolved_store_url),
             attempt=attempt,
             reason=str(error),

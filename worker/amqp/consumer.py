@@ -73,7 +73,7 @@ class Consumer:
         self._in_hand: dict[int, Incoming] = {}
         self._stopping = asyncio.Event()
         self._is_closed = False
-        self._settler = Settler(publisher, self._intake, stopping=self._stopping)
+        self._settler = Settler(publisher, self._intake, settings=settings, stopping=self._stopping)
         self._alone = LaneOfOne(self._intake, jobs=self._jobs, stopping=self._stopping)
 
     @property
@@ -170,7 +170,8 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
             # A fault of this package: the broker keeps the message in the dead-letter queue, as it is.
             await settle(message, "reject")
-            telemetry.log_bug(error, event="a message could not be settled", queue=lane.queue)
+            telemetry.log_bug(error, event="message.not_settled", queue=lane.queue)
+            self._settler.log_rejected(self._in_hand.get(id(message)))
         finally:
             self._in_hand.pop(id(message), None)
             lane.in_flight -= 1
@@ -181,7 +182,7 @@ class Consumer:
         if not await self._may_begin():
             await self._settler.end(incoming, _NOT_BEGUN)
         elif incoming.is_gone:
-            _log.debug("a message went back to the broker before it was begun", queue=incoming.queue)
+            _log.debug("message.returned", queue=incoming.queue)
         elif self._is_suspect(incoming):
             await self._take_suspect(incoming)
         else:
@@ -206,7 +207,6 @@ class Consumer:
             await self._isolate(incoming, hop(delivery, delay_ms=self._settings.delays_ms[0]))
             return
         outcome = sentence(delivery, settings=self._settings)
-        _log.error("a message that kills its worker is ended", message_id=delivery.message_id, queue=incoming.queue)
         telemetry.JOBS.labels("unreadable", outcome.code).inc()
         await self._settler.end(incoming, outcome)
 
@@ -252,7 +252,7 @@ class Consumer:
         try:
             return await self._handle(delivery)
         except Exception as error:  # noqa: BLE001 - a bug of any kind must not lose the job
-            telemetry.log_bug(error, event="the handler raised", message_id=delivery.message_id)
+            telemetry.log_bug(error, event="handler.failed", message_id=delivery.message_id)
             return Outcome(None, DeadLetter(Letter("internal", "The worker failed; its log says how.")), "internal")
 
     async def _cancel_jobs(self) -> None:

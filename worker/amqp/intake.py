@@ -108,7 +108,7 @@ class Intake:
                 await self._declare()
             except ConnectionLostError as error:
                 self._trouble = str(error)
-                _log.warning("cannot declare the topology yet, trying again", reason=str(error))
+                _log.warning("topology.not_declared", reason=str(error))
                 await _pause()
         self._changed.set()
         self._watchdog = asyncio.create_task(self._watch(), name="dspex intake watchdog")
@@ -147,7 +147,7 @@ class Intake:
         """
         pause = _Pause(reason, frozenset(lanes))
         self._pauses.append(pause)
-        _log.warning("consuming is paused", reason=reason, lanes=sorted(pause.lanes))
+        _log.warning("consuming.paused", reason=reason, lanes=sorted(pause.lanes))
         self._show_pauses()
         try:
             await self._cancel_consumers(lanes)
@@ -174,7 +174,7 @@ class Intake:
                 self._begun.set()
             except Exception as error:  # noqa: BLE001 - a watch that ended would leave the worker deaf for good
                 self._trouble = str(error)
-                _log.error("not consuming", reason=str(error), error=type(error).__name__)
+                _log.error("consuming.failed", reason=str(error), error=type(error).__name__)
                 await _pause()
                 self._changed.set()
 
@@ -207,7 +207,7 @@ class Intake:
             except ConnectionLostError as error:
                 failures.append(error)
         if started:
-            _log.info("consuming", queues=started)
+            _log.info("consuming.started", queues=started)
         if failures:
             raise failures[0]
 
