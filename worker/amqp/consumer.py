@@ -26,7 +26,7 @@ from worker import telemetry
 from worker.amqp.alone import LaneOfOne, unless
 from worker.amqp.connection import Link, user_of
 from worker.amqp.incoming import Incoming, read, settle
-from worker.amqp.intake import Intake
+from worker.amqp.intake import Intake, Pause
 from worker.amqp.lane import LaneConsumer
 from worker.amqp.publisher import Publisher
 from worker.amqp.settling import Settler
@@ -90,6 +90,11 @@ class Consumer:
     def faults(self) -> list[str]:
         """What keeps this worker from consuming, one phrase each: for readiness."""
         return self._intake.faults
+
+    @property
+    def pauses(self) -> list[Pause]:
+        """Why which lanes are not consumed, for who asks about the worker."""
+        return self._intake.pauses
 
     def in_flight(self, lane: Lane) -> int:
         """Return how many messages of a lane are in hand."""
