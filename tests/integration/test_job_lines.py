@@ -14,6 +14,7 @@ from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing, saying
 from worker.amqp.connection import user_of
 from worker.amqp.job_lines import JOB_FIELDS
+from worker.amqp.settling import Settler
 
 SECRET = "I love it"
 NEVER = {"fallback": "never"}
@@ -152,4 +153,26 @@ async def test_a_job_that_kills_its_worker_has_one_line(
 
     assert [line[:9] for line in lines(log)] == [
         ("warning", "job.dead_lettered", "m\\x1b[31m", lines(log)[0][3], "", None, None, None, "worker_lost")
+    ]
+
+
+async def test_a_message_that_a_bug_left_unsettled_has_its_line_beside_the_bugs_own(
+    start_worker: StartWorker, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker rejects it, so it lies in the dead-letter queue as it came."""
+
+    async def fail(*_: object) -> bool:
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr(Settler, "_reply", fail)
+    with capture_logs() as log:
+        async with start_worker():
+            await caller.publish("execute", run(), message_id="m", correlation_id="c")
+            await caller.dead_letter("execute")
+    [bug] = [line for line in log if line["event"] == "message.not_settled"]
+
+    assert (bug["log_level"], bug["error"]) == ("error", "RuntimeError")
+    assert SECRET not in str(log)
+    assert [line[:9] for line in lines(log)] == [
+        ("warning", "job.dead_lettered", "m", "c", "", None, None, None, "internal")
     ]

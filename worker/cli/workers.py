@@ -40,6 +40,11 @@ def workers(
     except ClientError as error:
         _print_from_store(settings, reason=str(error), as_json=as_json)
         raise typer.Exit(EXIT_NOBODY) from None
+    except typer.Exit as end:
+        # The broker is away, which was said by now.
+        if end.exit_code == EXIT_NOBODY:
+            _print_from_store(settings, reason="No worker was asked", as_json=as_json)
+        raise
     if reply["success"]:
         _print(reply["result"]["workers"], as_json=as_json)
     elif reply["error_detail"]["code"] == "unknown_command":
