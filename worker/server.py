@@ -124,12 +124,12 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         consumer = Consumer(settings, topology, handle=left.handler.handle, publisher=publisher, worker_id=worker_id)
         hearing = Hearing(lambda: consumer.is_deaf, clock=time.monotonic)
         condition.parts = Parts(store, consumer, publisher, hearing)
+        report = functools.partial(report_status, store, consumer, left.lms.circuits, settings=settings_hash(settings))
+        await report()
         stack.push_async_callback(publisher.close)
         await publisher.start()
         await consumer.start()
         stack.push_async_callback(consumer.close)
-        report = functools.partial(report_status, store, consumer, left.lms.circuits, settings=settings_hash(settings))
-        await report()
         await stack.enter_async_context(
             _chores(
                 _Chore("flush", _FLUSH_SECONDS, left.commands.flush_runs),
