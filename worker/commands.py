@@ -189,6 +189,7 @@ class Commands:
                 )
             if record is None:
                 raise ProgramNotFoundError(program_id)
+            standing.program = record
             return record, self._programs.load(record, flags=standing.flags, policy=args.options.fallback)
         if args.signature is None:
             raise InvalidRequestError("Program ID is required", field="program_id")
@@ -209,8 +210,9 @@ class Commands:
                 warnings.append(f"timeout_ms was cut to this worker's limit of {timeout_seconds * 1_000:g}")
             timeout_seconds = min(timeout_seconds, options.timeout_ms / 1_000)
         policy = options.fallback or blueprint.fallback or self._settings.fallback
+        standing.lm = options.lm or blueprint.lm or "default"
         limits = Limits(
-            lm=options.lm or blueprint.lm or "default",
+            lm=standing.lm,
             timeout_seconds=timeout_seconds,
             config=config,
             may_fall_back=policy == "execute",

@@ -51,6 +51,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
+from worker.facts import JobFacts
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -82,6 +84,7 @@ class WorkerError(Exception):
         problems: Every problem found, each with its place.
         retry_after_ms: When a retry makes sense, in milliseconds from now, or None.
         attempts: Runs that reached the LM, over all deliveries; set by the handler.
+        facts: What the log says of the job, where its run had begun; set by the inbox.
     """
 
     code: ClassVar[str] = "internal"
@@ -104,6 +107,7 @@ class WorkerError(Exception):
         self.problems = tuple(Problem(encodable(one.path), encodable(one.problem)) for one in problems)
         self.retry_after_ms = retry_after_ms
         self.attempts = 0
+        self.facts: JobFacts | None = None
 
 
 class RefusedError(WorkerError):

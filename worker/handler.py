@@ -62,6 +62,7 @@ from worker.errors import (
     UnknownCommandError,
     WorkerError,
 )
+from worker.facts import JobFacts
 from worker.inbox import Inbox, report_bug
 from worker.message import (
     HEADER_ATTEMPTS,
@@ -201,13 +202,14 @@ class Handler:
 
     def _refuse(self, delivery: Delivery, error: WorkerError, *, document: object, key: str | None) -> Outcome:
         """End a job that was not run, or whose run had no row to end in."""
+        facts = error.facts or _facts(document)
         is_secret = may_hold_a_key(delivery, document)
         settlement = Ack() if is_secret else _settlement(delivery, error)
         if isinstance(error, ReplyToNotAllowedError | CallerGoneError):
-            return Outcome(None, settlement, code=error.code)
+            return Outcome(None, settlement, code=error.code, facts=facts)
         body = encode_error(request_id(document), error, now_ms=self._clock_ms())
         reply = self._reply(delivery, body, key=key, attempts=error.attempts)
-        return Outcome(reply, settlement, code=error.code)
+        return Outcome(reply, settlement, code=error.code, facts=facts)
 
     def _reply(self, delivery: Delivery, body: bytes, *, key: str | None, attempts: int = 0) -> Reply | None:
         return make_reply(
@@ -240,6 +242,10 @@ def _sendable(job: Job, outcome: Outcome) -> Outcome:
     error = kind(f"the stored result cannot be sent: {problem}; send the job under another message_id and ask for less")
     error.attempts = outcome.reply.headers[HEADER_ATTEMPTS]
     raise error
+
+
+def _facts(document: object) -> JobFacts:
+    return JobFacts.of_args(document.get("args") if isinstance(document, dict) else None)
 
 
 def _settlement(delivery: Delivery, error: WorkerError) -> Settlement:

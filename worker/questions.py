@@ -10,9 +10,10 @@ from typing import Any
 import psutil
 import structlog
 
+from worker import __version__
 from worker.blueprints import KINDS, Blueprint
 from worker.commands import Commands
-from worker.errors import ProgramNotFoundError, RefusedError
+from worker.errors import NotPermittedError, ProgramNotFoundError, RefusedError
 from worker.lm import LMs
 from worker.message import (
     MAX_REPLY_BYTES,
@@ -26,15 +27,16 @@ from worker.message import (
     read_number,
 )
 from worker.programs import Programs
+from worker.settings import PREFIX
 from worker.signatures import LEGACY, write_schema
-from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome
+from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome, describe_workers
 from worker.store.calls import MAX_LISTED_PROGRAMS
 
 # Inputs of a question are not checked: any object that is not empty is asked.
 _ANY_QUESTION = {"type": "object", "minProperties": 1}
 
 # Figures of a worker that tell a tenant nothing of the others.
-_OF_TENANTS = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id")
+_OF_TENANTS = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id", "version")
 
 # A page's time stamp may be written longer than that of the frame that it was measured by.
 _SPARE_BYTES = 100
@@ -76,6 +78,7 @@ class Questions:
             "get_result": self.get_result,
             "get_flags": self.get_flags,
             "describe": self.describe,
+            "list_workers": self.list_workers,
             **commands.bridge.answers,
         }
 
@@ -89,6 +92,7 @@ class Questions:
             "uptime": time.monotonic() - self._started,
             "mode": "queue-worker",
             "worker_id": self._worker_id,
+            "version": __version__,
         }
 
     async def list_programs(self, job: Job) -> dict[str, Any]:
@@ -145,6 +149,7 @@ class Questions:
             "dspy_available": True,
             "gemini_available": self._has_gemini(),
             "worker_id": self._worker_id,
+            "version": __version__,
             "in_flight": tally.in_flight,
             "cache": self._programs.stats(),
             "lms": self._lms.models,
@@ -190,6 +195,16 @@ class Questions:
             "program_version": record.version,
             "is_dynamic": blueprint.kind == "dynamic",
         }
+
+    async def list_workers(self, job: Job) -> dict[str, Any]:
+        """Return all workers of the namespace, as their heartbeats tell.
+
+        Raises:
+            NotPermittedError: A tenant asks.
+        """
+        if not self._commands.may_know_all(job):
+            raise NotPermittedError(f"Only the users in {PREFIX}TRUSTED_USERS may list the workers")
+        return {"workers": describe_workers(await self._store.list_workers())}
 
     def _has_gemini(self) -> bool:
         return any(model.startswith(("gemini/", "vertex_ai/")) for model in self._lms.models.values())

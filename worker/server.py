@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from worker import __version__
 from worker.amqp.alone import unless
 from worker.amqp.callers import Callers
 from worker.amqp.connection import is_worth_a_line, mask_url
@@ -28,7 +29,7 @@ from worker.amqp.publisher import Publisher
 from worker.amqp.topology import Topology
 from worker.circuits import Circuits
 from worker.commands import Commands
-from worker.condition import Condition, Parts
+from worker.condition import Condition, Parts, report_status
 from worker.execution import Runner
 from worker.handler import Handler
 from worker.inbox import Inbox
@@ -36,10 +37,10 @@ from worker.lm import LMs
 from worker.message import Lane
 from worker.programs import Programs
 from worker.questions import Questions
-from worker.settings import Settings
+from worker.settings import Settings, settings_hash
 from worker.store import Store, StoreMisfitError, StoreUnavailableError
 from worker.store.availability import pauses
-from worker.telemetry import log_bug
+from worker.telemetry import BUILD_INFO, log_bug
 
 if TYPE_CHECKING:  # aiohttp stays out of a worker without an HTTP port
     from worker.health import Liveness, Readiness
@@ -50,6 +51,7 @@ _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _LISTEN_SECONDS = 5.0
 _WATCH_SECONDS = 0.5
+_REPORT_SECONDS = 1.0
 _PAID_LANES: tuple[Lane, ...] = ("execute",)
 
 log = structlog.get_logger()
@@ -122,6 +124,8 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         consumer = Consumer(settings, topology, handle=left.handler.handle, publisher=publisher, worker_id=worker_id)
         hearing = Hearing(lambda: consumer.is_deaf, clock=time.monotonic)
         condition.parts = Parts(store, consumer, publisher, hearing)
+        report = functools.partial(report_status, store, consumer, left.lms.circuits, settings=settings_hash(settings))
+        await report()
         stack.push_async_callback(publisher.close)
         await publisher.start()
         await consumer.start()
@@ -132,6 +136,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
                 _Chore("sweep", _SWEEP_SECONDS, store.sweep),
                 _Chore("cancel", _CANCEL_SECONDS, left.inbox.stop_cancelled),
                 _Chore("listen", _LISTEN_SECONDS, hearing.listen),
+                _Chore("report", _REPORT_SECONDS, report),
                 # Else a worker with nothing to publish stays without its connection, and unready.
                 _Chore("connect", _LISTEN_SECONDS, publisher.start),
                 _Chore(
@@ -144,8 +149,10 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
 
 
 def _tell_start(settings: Settings) -> None:
+    BUILD_INFO.labels(__version__).set(1)
     log.info(
         "worker.starting",
+        version=__version__,
         namespace=settings.namespace,
         broker=mask_url(settings.broker_url),
         store=mask_url(settings.resolved_store_url),
@@ -168,7 +175,7 @@ async def _open_store(settings: Settings, *, worker_id: str) -> Store:
             _report_store(settings, attempt=attempt, error=error)
         else:
             if attempt > 1:
-                log.info("the store is back", store=mask_url(settings.resolved_store_url), attempts=attempt)
+                log.info("store.back", store=mask_url(settings.resolved_store_url), attempts=attempt)
             return store
         await asyncio.sleep(pause)
     raise AssertionError("an endless retry has ended")
@@ -177,7 +184,7 @@ async def _open_store(settings: Settings, *, worker_id: str) -> Store:
 def _report_store(settings: Settings, *, attempt: int, error: StoreUnavailableError) -> None:
     if is_worth_a_line(attempt):
         log.warning(
-            "cannot reach the store, trying again",
+            "store.unreachable",
             store=mask_url(settings.resolved_store_url),
             attempt=attempt,
             reason=str(error),
@@ -191,6 +198,7 @@ async def _open_store_once(settings: Settings, *, worker_id: str) -> Store:
         worker_id=worker_id,
         lease_seconds=settings.lease_seconds,
         max_row_age_ms=round((settings.max_age_seconds + settings.result_ttl_seconds) * 1_000),
+        version=__version__,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from worker.facts import JobFacts, printable
 from worker.flags import Flags
 from worker.message import Job
 from worker.meter import Meter
@@ -28,6 +29,7 @@ class Standing:
         flags: As of the claim.
         is_cancelled: Whether the job was cancelled before it started.
         fingerprint: Signature fingerprint, once it is known.
+        lm: LM alias, once it is decided.
         tenant: Whose job it is; empty where tenancy is off.
         crashes: Claims of the job whose worker died under them.
     """
@@ -41,6 +43,7 @@ class Standing:
     flags: Flags = field(default_factory=Flags)
     is_cancelled: bool = False
     fingerprint: str | None = None
+    lm: str | None = None
     tenant: str = ""
     crashes: int = 0
     warnings: list[Any] = field(default_factory=list)
@@ -60,6 +63,17 @@ class Standing:
         """What this delivery has used, for the job's row."""
         meter = self.meter
         return Spent(lm_calls=meter.calls_now, cost_usd=None if meter.is_unpriced else meter.cost_now)
+
+    def facts(self, job: Job, *, code: str | None = None) -> JobFacts:
+        """Return what the log says of the job.
+
+        Args:
+            job: The job.
+            code: The error's code, where the outcome's own says only what becomes of the job.
+        """
+        asked = JobFacts.of_args(job.args, attempts=self.attempts_now, code=code)
+        version = self.program.version if self.program is not None else None
+        return replace(asked, version=version, lm=printable(self.lm) or asked.lm, cost_usd=self.meter.cost_usd)
 
     @classmethod
     def of(cls, job: Job, claim: Claim | None, *, settings: Settings, flags: Flags, now_ms: int) -> Self:

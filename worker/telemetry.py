@@ -24,6 +24,7 @@ dspex_circuit_open                    gauge     lm                          1 wh
 dspex_consuming_paused                gauge     lane                        1 while a lane is not consumed on purpose, else 0
 dspex_store_up                        gauge                                 1 while the store answers, else 0
 dspex_log_lines_lost_total            counter                               log lines that stderr did not take
+dspex_build_info                      gauge     version                     always 1; the label is the package's version
 ===================================== ========= =========================== ==========================================
 
 A test compares this table with the registry and with docs/METRICS.md.
@@ -71,6 +72,7 @@ CIRCUIT_OPEN = Gauge("dspex_circuit_open", "1 while an LM is taken for down, els
 CONSUMING_PAUSED = Gauge("dspex_consuming_paused", "1 while a lane is not consumed on purpose, else 0", ["lane"])
 STORE_UP = Gauge("dspex_store_up", "1 while the store answers, else 0")
 LOG_LINES_LOST = Counter("dspex_log_lines_lost_total", "Log lines that stderr did not take")
+BUILD_INFO = Gauge("dspex_build_info", "Always 1; the label is the package's version", ["version"])
 
 log = structlog.get_logger()
 

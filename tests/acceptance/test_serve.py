@@ -185,7 +185,7 @@ async def test_call_says_at_once_that_nobody_listens(environment: dict[str, str]
 async def test_a_signal_ends_a_start_that_waits_for_its_broker(environment: dict[str, str]) -> None:
     """A worker without a broker waits, and still stops when it is told to."""
     worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
-    await worker.start(until="cannot reach the broker")
+    await worker.start(until="broker.unreachable")
     code = await worker.stop()
 
     assert code == 0
@@ -194,7 +194,7 @@ async def test_a_signal_ends_a_start_that_waits_for_its_broker(environment: dict
 async def test_a_worker_that_waits_for_its_broker_is_alive_and_not_ready(environment: dict[str, str]) -> None:
     """A probe must not start it again and again for what is no fault of its own."""
     worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": f"amqp://127.0.0.1:{free_port()}/"})
-    await worker.start(until="cannot reach the broker")
+    await worker.start(until="broker.unreachable")
     health, readiness = await get(environment, "/healthz"), await get(environment, "/readyz")
     await worker.stop()
 
@@ -245,12 +245,12 @@ async def test_a_broker_that_comes_back_is_said_once(environment: dict[str, str]
     port = free_port()
     broker = yarl.URL(amqp_url)
     worker = WorkerProcess(environment | {"DSPEX_AMQP_URL": str(broker.with_host("127.0.0.1").with_port(port))})
-    await worker.start(until="cannot reach the broker")
+    await worker.start(until="broker.unreachable")
     async with forwarding(port, to=broker):
         await worker.logged("worker.ready")
         code = await worker.stop()
 
-    assert worker.log.count("the broker is back") == 1
+    assert worker.log.count("broker.back") == 1
 
     assert code == 0
 

@@ -86,6 +86,7 @@ NO_PORTS = {
     "Store.list_programs": "a question, like store.get_program",
     "Store.count_programs": "a question, like store.get_program",
     "Store.count_kinds": "a question, like store.get_program",
+    "Store.list_workers": "a question, like store.get_program",
     "Publisher.start": "before the first job",
     "Publisher.close": "after the last job",
 }

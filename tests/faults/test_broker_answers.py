@@ -91,7 +91,7 @@ async def test_a_queue_that_differs_when_a_worker_comes_back_is_named_with_what_
         life = await own.workers.start()
         await proxy.refuse()
         proxy.reset()
-        await life.logged("cannot reach the broker")
+        await life.logged("broker.unreachable")
         async with channel_of(own) as channel:
             await channel.queue_delete(name)
             arguments: FieldTable = {"x-queue-type": "quorum", "x-delivery-limit": 7}
@@ -144,7 +144,7 @@ async def test_a_reply_that_the_broker_refuses_is_kept(stage: Stage) -> None:
             await _fill(channel, full)
         life = await own.workers.start()
         await caller.publish("execute", body_of(1), message_id="m1", reply_to=full)
-        await life.logged("the broker refuses a reply")
+        await life.logged("reply.refused")
         await emptied(own)
         kept = await caller.call("control", {"command": "get_result", "args": {"message_id": "m1"}})
 

@@ -147,7 +147,7 @@ async def test_a_hostile_message_is_answered_and_nobody_else_notices(name: str, 
     assert bench.lm.calls - calls == 2 + (message.code in ("ok", "output_invalid"))
     assert letter is None or letter.message_id == correlation_id
     assert not bench.life.is_over
-    assert bench.life.text().count('"event": "consuming"') == 1
+    assert bench.life.text().count('"event": "consuming.started"') == 1
     assert await depths(bench.stage, bench.stage.dead_queues) == dict.fromkeys(bench.stage.dead_queues, 0)
 
 
@@ -196,4 +196,4 @@ async def test_a_correlation_id_that_is_not_utf_8_is_given_back_as_it_came(bench
     reply = await caller.reply(Unreadable(NOT_UTF_8))
 
     assert code_of(reply) == "invalid_request"
-    assert bench.life.text().count('"event": "consuming"') == 1
+    assert bench.life.text().count('"event": "consuming.started"') == 1

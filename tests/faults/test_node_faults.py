@@ -39,11 +39,11 @@ async def test_workers_outlive_a_broker_that_is_stopped_and_wait_for_one_that_is
         await load.publish(range(8), make_body=body_of)
         await own.lm.reach(8)
         await asyncio.to_thread(own.node.stop)
-        new = await own.workers.start(until="cannot reach the broker")
+        new = await own.workers.start(until="broker.unreachable")
         own.lm.let_go()
         await own.start_node()
         await new.logged("worker.ready")
-        await old.logged("the broker is back")
+        await old.logged("broker.back")
         own.lm.delay_seconds = 0.1
         await load.publish(range(8, 80), make_body=body_of)
         await settled(own, load)

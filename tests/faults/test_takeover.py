@@ -60,7 +60,7 @@ async def test_a_worker_whose_loop_stands_still_keeps_its_job(stage: Stage) -> N
     assert row.crashes == 0
     assert {call.caller for call in own.lm.calls} == {first.key}
     assert own.lm.by_job == {1: 1}
-    assert first.text().count('"event": "consuming"') > 1, "the broker never took the worker for dead"
+    assert first.text().count('"event": "consuming.started"') > 1, "the broker never took the worker for dead"
 
 
 async def _is_running(stage: Stage) -> bool:

@@ -28,6 +28,7 @@ PROGRAM_IDS = [f"p{number}" for number in range(12)]
 COMMANDS = ["ping", "list_programs", "get_program_info", "delete_program", "get_stats", "cleanup", "reset_state"]
 COMMANDS += ["configure_lm", "cleanup_session", "get_session_data", "update_session_data", "shutdown", "cancel"]
 COMMANDS += ["get_result", "set_flag", "get_flags", "describe", "create_gemini_program", "execute_gemini_program"]
+COMMANDS += ["list_workers"]
 
 _SCALARS = ["string", "str", ":text", "integer", "int", "float", "Number", "double", "boolean", "bool", "atom", "any"]
 _SCALARS += ["map", "list", "embedding", ":probability", "confidence_score", "reasoning_chain", "object", "array"]

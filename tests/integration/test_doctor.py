@@ -312,6 +312,56 @@ async def test_dead_letters_are_counted_with_the_age_of_the_oldest(
     assert (report.code, strict.code) == (0, 1)
 
 
+async def examine_until(environment: dict[str, str], name: str, verdict: str) -> Report:
+    """Examine until a check has a verdict: what workers tell lags by their heartbeats."""
+    async with asyncio.timeout(50):
+        while (report := await examine(environment)).verdict(name) != verdict:
+            pass
+    return report
+
+
+@pytest.mark.timeout(180)
+async def test_an_lm_that_the_workers_take_for_down_is_told_with_the_jobs_that_wait_for_it(
+    environment: dict[str, str], caller: Caller, lm_stub: LMStub
+) -> None:
+    """Its key and model are in place, so nothing else shows it; one of two workers has met it."""
+    lm_stub.behaviour = failing(401)
+    lms = {"down": {"model": "openai/gpt-4o-mini", "api_base": lm_stub.url, "api_key": "sk-test"}}
+    environment |= {"DSPEX_LMS": json.dumps(lms)}
+    workers = [WorkerProcess(environment), WorkerProcess(environment | {"DSPEX_MAX_LM_CALLS": "9"})]
+    await workers[0].start()
+    for number in range(5):
+        args = {"signature": "text -> answer", "inputs": {"text": "x"}, "options": {"lm": "down"}}
+        await caller.publish("execute", {"args": args}, message_id=f"m{number}")
+    await workers[0].logged("circuit.opened")
+    await workers[1].start()
+    report = await examine_until(environment, "lm down", "warning")
+    differing = await examine_until(environment, "agreement", "warning")
+    await asyncio.gather(*(worker.kill() for worker in workers))
+
+    assert " workers take it for down (lm_auth), for " in report["lm down"]["sentence"]
+    assert report.verdict("lm default") == "ok"
+    assert report.verdict("delays") == "warning"
+    assert "jobs wait while down is down" in report["delays"]["sentence"]
+    assert differing["agreement"]["sentence"].startswith("The workers differ by settings: ")
+
+
+@pytest.mark.timeout(120)
+async def test_a_lane_that_workers_have_paused_is_told_with_the_reason(
+    environment: dict[str, str], worker: WorkerProcess, caller: Caller, lm_stub: LMStub
+) -> None:
+    """The only LM refuses the key, so execute is not consumed."""
+    well = await examine(environment)
+    lm_stub.behaviour = failing(401)
+    await caller.publish("execute", {"args": {"signature": "a -> b", "inputs": {"a": "x"}}}, message_id="m")
+    await worker.logged("consuming.paused")
+    report = await examine_until(environment, "pauses", "warning")
+
+    assert (well.verdict("workers"), well.verdict("pauses"), well.verdict("agreement")) == ("ok", "ok", "ok")
+    assert report["pauses"]["sentence"] == "execute in 1 of 1 workers: every LM is down"
+    assert report.verdict("lm default") == "warning"
+
+
 async def test_settings_that_cannot_be_read_are_the_only_finding(environment: dict[str, str]) -> None:
     """Exit code 2, in the same shape."""
     report = await examine(environment | {"DSPEX_JOB_TIMEOUT_SECONDS": "1"})

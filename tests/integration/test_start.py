@@ -13,7 +13,7 @@ from sqlalchemy import make_url
 from tests.faults.proxy import Proxy
 from tests.support.processes import WorkerProcess, clean_environment
 
-_AWAY = "cannot reach the store, trying again"
+_AWAY = "store.unreachable"
 
 
 async def status(port: int, path: str) -> tuple[int, str]:
@@ -37,7 +37,7 @@ async def test_a_store_that_is_absent_is_waited_for(environment: dict[str, str],
 
     assert (alive[0], ready[0]) == (200, 503)
     assert "store" in ready[1]
-    assert "the store is back" in worker.log
+    assert "store.back" in worker.log
     assert str(make_url(postgres_url).password) not in worker.log
 
     assert code == 0

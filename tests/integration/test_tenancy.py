@@ -218,3 +218,15 @@ async def test_a_tenant_sends_no_reply_to_anothers_queue_and_sets_no_flag(
 
     assert (letter.headers["x-dspex-code"], lm_stub.calls) == ("reply_to_not_allowed", 0)
     assert (code_of(flagged), flags["result"]["set"]) == ("not_permitted", [])
+
+
+async def test_a_tenant_learns_nothing_of_the_workers_and_a_trusted_user_does(
+    start_tenancy: StartWorker, tenants: tuple[Tenant, Tenant]
+) -> None:
+    """Hosts, versions and what is down are the operator's."""
+    a, b = tenants
+    async with start_tenancy(trusted_users="a"):
+        trusted, tenant = await a.ask("list_workers"), await b.ask("list_workers")
+
+    assert code_of(tenant) == "not_permitted"
+    assert [one["worker_id"] for one in trusted["result"]["workers"]] == ["worker-1"]

@@ -174,6 +174,86 @@ def test_flags_are_printed_as_json(runner, client, monkeypatch, arguments, answe
     assert json.loads(shown.stdout) == answer["result"]
 
 
+WORKER: dict[str, Any] = {
+    "worker_id": "w-1",
+    "host": "pod-1",
+    "version": "0.2.0",
+    "state": "living",
+    "uptime": 7_300.0,
+    "silent_seconds": 0.4,
+    "in_flight": {"create": 0, "execute": 3, "control": 1},
+    "paused": [{"reason": "every LM is down", "lanes": ["execute"]}],
+    "circuits": {"fast": {"code": "lm_unavailable", "open_seconds": 130.0}},
+    "settings": "0123456789ab",
+    "differs": ["version"],
+}
+OLD: dict[str, Any] = {
+    **WORKER,
+    "worker_id": "w-0",
+    "version": None,
+    "in_flight": None,
+    "paused": [],
+    "circuits": {},
+    "settings": None,
+    "state": "lost",
+    "silent_seconds": 31.0,
+    "differs": [],
+}
+WORKERS: dict[str, Any] = {**SUCCESS, "result": {"workers": [OLD, WORKER]}}
+
+
+def test_workers_are_listed_one_a_row_with_what_is_odd_about_them(runner, client, monkeypatch):
+    """What is not known is a question mark; the last line counts."""
+    monkeypatch.setattr(client, "answer", WORKERS)
+    shown = runner.invoke(app, ["workers"])
+    head, old, new, more, last = [" ".join(line.split()) for line in shown.stdout.splitlines()]
+
+    assert (shown.exit_code, client.asked[3]) == (0, "list_workers")
+    assert head == "id host version uptime seen in flight paused open circuits settings"
+    assert old == "w-0 pod-1 ? 2 h lost, 31 s ago ? – – ?"
+    assert new.startswith("w-1 pod-1 0.2.0 (differs) 2 h 0 s ago execute 3 execute: every LM is")
+    assert new.endswith("0123456789ab")
+    assert "control 1" in more
+    assert last == "1 living, 1 lost, not of the same version"
+
+
+def test_workers_are_printed_as_json(runner, client, monkeypatch):
+    """The reply's result."""
+    monkeypatch.setattr(client, "answer", WORKERS)
+
+    assert json.loads(runner.invoke(app, ["workers", "--json"]).stdout) == WORKERS["result"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [NoWorkerError("nobody"), ConnectionRefusedError(), {**FAILURE, "error_detail": {"code": "unknown_command"}}],
+)
+def test_without_an_answer_the_store_is_read_and_the_command_exits_with_2(
+    runner, client, monkeypatch, tmp_path, answer
+):
+    """It says so on stderr; a store that is not there is not made."""
+    path = tmp_path / "store.db"
+    monkeypatch.setenv("DSPEX_STORE_URL", f"sqlite:///{path}")
+    monkeypatch.setattr(client, "answer", answer)
+    shown = runner.invoke(app, ["workers"])
+
+    assert (shown.exit_code, shown.stdout, path.exists()) == (2, "", False)
+    assert shown.stderr.splitlines()[-1] in (
+        "nobody; the store is not there either",
+        "No worker was asked; the store is not there either",
+        "A worker of an older version answered; the store is not there either",
+    )
+
+
+def test_who_may_not_list_the_workers_is_told_so(runner, client, monkeypatch):
+    """Exit code 1, and nothing is read behind the workers' back."""
+    refused = {**FAILURE, "error": "Only the operator", "error_detail": {"code": "not_permitted"}}
+    monkeypatch.setattr(client, "answer", refused)
+    shown = runner.invoke(app, ["workers"])
+
+    assert (shown.exit_code, shown.stdout, shown.stderr) == (1, "", "Only the operator\n")
+
+
 @pytest.mark.parametrize(("answer", "code"), [(FAILURE, 1), (NoWorkerError("nobody"), 2)])
 @pytest.mark.parametrize("arguments", [["flags"], ["flags", "set", "a", "b"]])
 def test_flags_exit_with_1_on_an_error_and_with_2_when_nobody_answers(

@@ -15,7 +15,15 @@ status = dict(line.split(":", 1) for line in open("/proc/self/status"))
 print(json.dumps({"modules": sorted(sys.modules), "kib": int(status["VmHWM"].split()[0])}))
 """
 _TOO_HEAVY = {"dspy", "litellm", "openai", "tenacity", "pydantic_settings", "sqlalchemy", "structlog", "typer", "rich"}
-_OURS = {"worker", "worker.client", "worker.errors", "worker.message", "worker.suggestions", "worker.urls"}
+_OURS = {
+    "worker",
+    "worker.client",
+    "worker.errors",
+    "worker.facts",
+    "worker.message",
+    "worker.suggestions",
+    "worker.urls",
+}
 
 
 @pytest.fixture(scope="module")

@@ -325,6 +325,7 @@ async def test_ping_says_that_a_worker_lives(hand: LeftHand) -> None:
         "uptime",
         "mode",
         "worker_id",
+        "version",
     }
     assert (pong["status"], pong["worker_id"], pong["gemini_available"]) == ("ok", "worker-1", False)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,7 +25,9 @@ from worker.doctor.management import Answer, check_management, judge_ack_timeout
 from worker.doctor.store import check_file, check_store, file_system_of, sqlite_path
 from worker.doctor.topology import judge_topology
 from worker.doctor.traffic import check_consumers, check_delays
+from worker.doctor.workers import Workforce, check_workers, judge_circuits, look
 from worker.settings import Settings, load
+from worker.store import WorkerRecord
 
 TOPOLOGY = Topology.of(namespace="dspex", delays_ms=[1_000, 7_200_000])
 QUEUES = {queue.name: queue for queue in TOPOLOGY.queues}
@@ -231,9 +234,79 @@ def test_lanes_without_consumers_are_told_by_what_waits():
 def test_the_depth_of_the_ladder_is_told():
     """Step by step."""
     queues = found("dspex.delay.1000", messages=3) | found("dspex.delay.7200000", messages=1)
-    (check,) = check_delays(TOPOLOGY, queues)
+    (check,) = check_delays(TOPOLOGY, queues, lms_down=[])
 
     assert check.sentence == "Jobs wait for another attempt: 3 for 1 s, 1 for 2 h"
+
+
+def test_jobs_on_the_ladder_are_a_warning_while_an_lm_is_down():
+    """They circle until it answers; an empty ladder is well all the same."""
+    queues = found("dspex.delay.1000", messages=40)
+    (check,) = check_delays(TOPOLOGY, queues, lms_down=["down"])
+    (empty,) = check_delays(TOPOLOGY, {}, lms_down=["down"])
+
+    assert check.sentence == "40 jobs wait while down is down; Jobs wait for another attempt: 40 for 1 s"
+    assert (check.verdict, empty.verdict) == (Verdict.WARNING, Verdict.OK)
+
+
+def one_of(number: int, **facts: object) -> WorkerRecord:
+    return replace(WorkerRecord(f"w{number}", "host", "0.2.0", 60.0, 0.5, is_living=True, settings="abc"), **facts)  # type: ignore[arg-type]
+
+
+def is_down(seconds: float, code: str = "lm_unavailable") -> dict[str, dict[str, object]]:
+    return {"down": {"code": code, "open_seconds": seconds}}
+
+
+def test_an_lm_that_workers_take_for_down_is_a_warning_with_their_number():
+    """Since when and why; an alias that has no key stays an error, and one that only workers know is told too."""
+    living = [one_of(1, circuits=is_down(300)), one_of(2, circuits=is_down(12, "lm_auth")), one_of(3)]
+    workforce = Workforce(living)
+    aliases = [ok("lm default", "fine"), ok("lm down", "openai/x, with a key")]
+    default, down = judge_circuits(aliases, workforce)
+    keyless = judge_circuits([error("lm down", "needs a key", "Set one")], workforce)[0]
+    unknown = judge_circuits(aliases[:1], workforce)[1]
+    told = "2 of 3 workers take it for down (lm_auth, lm_unavailable), for 5 min"
+
+    assert default == aliases[0]
+    assert (down.verdict, down.sentence) == (Verdict.WARNING, f"openai/x, with a key; {told}")
+    assert (keyless.verdict, keyless.sentence, keyless.mend) == (Verdict.ERROR, f"needs a key; {told}", "Set one")
+    assert (unknown.name, unknown.sentence) == ("lm down", f"Not in these settings; {told}")
+
+
+def test_what_the_workers_have_paused_is_told_by_lane_and_reason():
+    """With how many of them; who is being stopped is not in trouble."""
+    down = [{"reason": "every LM is down", "lanes": ["execute"]}]
+    stopping = [{"reason": "stopping", "lanes": ["create", "execute", "control"]}]
+    living = [one_of(1, paused=down), one_of(2, paused=down), one_of(3, paused=stopping), one_of(4)]
+    _, pauses, _ = check_workers(Workforce(living))
+    _, well, _ = check_workers(Workforce(living[2:]))
+
+    assert (pauses.verdict, pauses.sentence) == (Verdict.WARNING, "execute in 2 of 4 workers: every LM is down")
+    assert well.verdict == Verdict.OK
+
+
+def test_workers_that_are_not_alike_are_a_warning():
+    """By version, where one that is too old to tell counts too, and by the settings that should agree."""
+    living = [one_of(1), one_of(2), one_of(3, version=None, settings="def")]
+    lost = [one_of(4, version="0.0.9", is_living=False, silent_seconds=31.0)]
+    lives, _, agreement = check_workers(Workforce(living, lost))
+    alike = check_workers(Workforce(living[:2]))
+
+    assert agreement.verdict == lives.verdict == Verdict.WARNING
+    assert agreement.sentence == "The workers differ by version: 0.2.0 in 2, ? in 1; settings: abc in 2, def in 1"
+    assert lives.sentence == "3 living, 1 lost: last seen w4 31 s ago"
+    assert {check.verdict for check in alike} == {Verdict.OK}
+
+
+async def test_without_workers_or_without_their_store_nothing_is_claimed(tmp_path):
+    """No worker is a warning; a store that is not here tells nothing."""
+    verdicts = [check.verdict for check in check_workers(Workforce())]
+    path = tmp_path / "store.db"
+    away = check_workers(await look(settings(store_url=f"sqlite:///{path}")))
+
+    assert verdicts == [Verdict.WARNING, Verdict.SKIPPED, Verdict.SKIPPED]
+    assert {(check.verdict, check.sentence) for check in away} == {(Verdict.SKIPPED, "The store does not exist here")}
+    assert not path.exists()
 
 
 def test_what_is_missing_is_one_warning_and_what_differs_an_error_each():

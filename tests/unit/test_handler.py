@@ -265,6 +265,7 @@ COMMANDS = st.sampled_from(
         "set_flag",
         "get_flags",
         "get_stats",
+        "list_workers",
         "cleanup",
         "configure_lm",
         "update_session_data",

@@ -81,7 +81,7 @@ class Callers:
             async with asyncio.timeout(CHECK_SECONDS):
                 is_gone = await self._ask(reply_to)
         except (ConnectionLostError, ChannelAccessRefused, TimeoutError) as error:
-            _log.info("cannot tell whether a caller is gone", reply_to=reply_to, reason=str(error))
+            _log.info("caller.unknown", reply_to=reply_to, reason=str(error))
             return False
         finally:
             self._close(reply_to)

@@ -209,7 +209,7 @@ class Link:
         connection: AbstractConnection = await retrying(self._connect_once)
         attempts = retrying.statistics["attempt_number"]
         if attempts > 1:
-            _log.info("the broker is back", broker=mask_url(self._url), attempts=attempts)
+            _log.info("broker.back", broker=mask_url(self._url), attempts=attempts)
         return connection
 
     async def _connect_once(self) -> AbstractConnection:
@@ -227,7 +227,7 @@ class Link:
             return
         error = state.outcome.exception() if state.outcome else None
         _log.warning(
-            "cannot reach the broker, trying again",
+            "broker.unreachable",
             broker=mask_url(self._url),
             attempt=state.attempt_number,
             reason=str(error),

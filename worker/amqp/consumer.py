@@ -26,7 +26,7 @@ from worker import telemetry
 from worker.amqp.alone import LaneOfOne, unless
 from worker.amqp.connection import Link, user_of
 from worker.amqp.incoming import Incoming, read, settle
-from worker.amqp.intake import Intake
+from worker.amqp.intake import Intake, Pause
 from worker.amqp.lane import LaneConsumer
 from worker.amqp.publisher import Publisher
 from worker.amqp.settling import Settler
@@ -73,7 +73,7 @@ class Consumer:
         self._in_hand: dict[int, Incoming] = {}
         self._stopping = asyncio.Event()
         self._is_closed = False
-        self._settler = Settler(publisher, self._intake, stopping=self._stopping)
+        self._settler = Settler(publisher, self._intake, settings=settings, stopping=self._stopping)
         self._alone = LaneOfOne(self._intake, jobs=self._jobs, stopping=self._stopping)
 
     @property
@@ -90,6 +90,11 @@ class Consumer:
     def faults(self) -> list[str]:
         """What keeps this worker from consuming, one phrase each: for readiness."""
         return self._intake.faults
+
+    @property
+    def pauses(self) -> list[Pause]:
+        """Why which lanes are not consumed, for who asks about the worker."""
+        return self._intake.pauses
 
     def in_flight(self, lane: Lane) -> int:
         """Return how many messages of a lane are in hand."""
@@ -170,7 +175,8 @@ class Consumer:
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
             # A fault of this package: the broker keeps the message in the dead-letter queue, as it is.
             await settle(message, "reject")
-            telemetry.log_bug(error, event="a message could not be settled", queue=lane.queue)
+            telemetry.log_bug(error, event="message.not_settled", queue=lane.queue)
+            self._settler.log_rejected(self._in_hand.get(id(message)))
         finally:
             self._in_hand.pop(id(message), None)
             lane.in_flight -= 1
@@ -181,7 +187,7 @@ class Consumer:
         if not await self._may_begin():
             await self._settler.end(incoming, _NOT_BEGUN)
         elif incoming.is_gone:
-            _log.debug("a message went back to the broker before it was begun", queue=incoming.queue)
+            _log.debug("message.returned", queue=incoming.queue)
         elif self._is_suspect(incoming):
             await self._take_suspect(incoming)
         else:
@@ -206,7 +212,6 @@ class Consumer:
             await self._isolate(incoming, hop(delivery, delay_ms=self._settings.delays_ms[0]))
             return
         outcome = sentence(delivery, settings=self._settings)
-        _log.error("a message that kills its worker is ended", message_id=delivery.message_id, queue=incoming.queue)
         telemetry.JOBS.labels("unreadable", outcome.code).inc()
         await self._settler.end(incoming, outcome)
 
@@ -252,7 +257,7 @@ class Consumer:
         try:
             return await self._handle(delivery)
         except Exception as error:  # noqa: BLE001 - a bug of any kind must not lose the job
-            telemetry.log_bug(error, event="the handler raised", message_id=delivery.message_id)
+            telemetry.log_bug(error, event="handler.failed", message_id=delivery.message_id)
             return Outcome(None, DeadLetter(Letter("internal", "The worker failed; its log says how.")), "internal")
 
     async def _cancel_jobs(self) -> None:

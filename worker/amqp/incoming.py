@@ -74,7 +74,7 @@ async def settle(message: DeliveredMessage, how: Literal["ack", "reject", "reque
                 case _:
                     assert_never(how)
     except ConnectionLostError as error:
-        _log.debug("a settled message will be delivered again", reason=str(error))
+        _log.debug("settlement.lost", reason=str(error))
 
 
 def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Collection[str]) -> Incoming:

@@ -38,7 +38,9 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Pause:
+class Pause:
+    """Why some lanes are not consumed."""
+
     reason: str
     lanes: frozenset[Lane]
 
@@ -62,7 +64,7 @@ class Intake:
         self._topology = topology
         self._changed = asyncio.Event()
         self._mending = asyncio.Lock()
-        self._pauses: list[_Pause] = []
+        self._pauses: list[Pause] = []
         self._quiet: dict[Lane, asyncio.Event] = {lane: asyncio.Event() for lane in LANES}
         self._trouble = ""
         self._is_stopped = False
@@ -94,6 +96,17 @@ class Intake:
         why = f": {self._trouble}" if self._trouble else ""
         return [*paused, f"not consuming {', '.join(missing)}{why}"]
 
+    @property
+    def pauses(self) -> list[Pause]:
+        """Why which lanes are not consumed: pauses on purpose, the stop, and consumers that were lost."""
+        if self._is_stopped:
+            return [Pause("stopping", frozenset(LANES))]
+        missing = frozenset(lane.lane for lane in self._missing())
+        # Nothing is wrong with a worker that just begins.
+        if not missing or not (self._trouble or self._begun.is_set()):
+            return [*self._pauses]
+        return [*self._pauses, Pause(f"lost its consumer{self._trouble and ': '}{self._trouble}", missing)]
+
     async def start(self) -> None:
         """Connect and declare, however long the broker is away; from then on every lane is consumed and watched over.
 
@@ -108,7 +121,7 @@ class Intake:
                 await self._declare()
             except ConnectionLostError as error:
                 self._trouble = str(error)
-                _log.warning("cannot declare the topology yet, trying again", reason=str(error))
+                _log.warning("topology.not_declared", reason=str(error))
                 await _pause()
         self._changed.set()
         self._watchdog = asyncio.create_task(self._watch(), name="dspex intake watchdog")
@@ -145,9 +158,9 @@ class Intake:
             reason: For readiness and the log.
             lanes: Which ones.
         """
-        pause = _Pause(reason, frozenset(lanes))
+        pause = Pause(reason, frozenset(lanes))
         self._pauses.append(pause)
-        _log.warning("consuming is paused", reason=reason, lanes=sorted(pause.lanes))
+        _log.warning("consuming.paused", reason=reason, lanes=sorted(pause.lanes))
         self._show_pauses()
         try:
             await self._cancel_consumers(lanes)
@@ -174,7 +187,7 @@ class Intake:
                 self._begun.set()
             except Exception as error:  # noqa: BLE001 - a watch that ended would leave the worker deaf for good
                 self._trouble = str(error)
-                _log.error("not consuming", reason=str(error), error=type(error).__name__)
+                _log.error("consuming.failed", reason=str(error), error=type(error).__name__)
                 await _pause()
                 self._changed.set()
 
@@ -207,7 +220,7 @@ class Intake:
             except ConnectionLostError as error:
                 failures.append(error)
         if started:
-            _log.info("consuming", queues=started)
+            _log.info("consuming.started", queues=started)
         if failures:
             raise failures[0]
 

@@ -80,7 +80,7 @@ class LaneConsumer:
             with losses():
                 await self._channel.basic_cancel(tag, timeout=RPC_SECONDS)
         except ConnectionLostError as error:
-            _log.debug("the consumer was gone before it was cancelled", queue=self.queue, reason=str(error))
+            _log.debug("consumer.gone", queue=self.queue, reason=str(error))
 
     async def _open(self, connection: AbstractConnection) -> Channel:
         channel = await open_channel(connection)

@@ -137,7 +137,7 @@ class Publisher:
                 f"the broker does not take a reply of {len(reply.body):,} bytes: {error}"
             ) from None
         except (RefusedByBrokerError, ChannelAccessRefused) as error:
-            _log.error("the broker refuses a reply", reply_to=reply.reply_to, reason=str(error))
+            _log.error("reply.refused", reply_to=reply.reply_to, reason=str(error))
             return False
 
     async def delay(self, incoming: Incoming, delay: Delay) -> None:
@@ -249,7 +249,7 @@ class Outlet:
                 try:
                     await declare(self._topology, connection)
                 except TopologyError as error:
-                    _log.error("the topology differs", problems=str(error))
+                    _log.error("topology.differs", problems=str(error))
                 self._channel = await open_channel(connection, has_confirms=True)
             return self._channel
 
@@ -295,4 +295,4 @@ def _count_retry(_: RetryCallState) -> None:
 
 def _report_unroutable(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
-    _log.error("no queue takes a copy; declaring the topology again", exchange=str(error))
+    _log.error("copy.unroutable", exchange=str(error))

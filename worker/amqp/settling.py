@@ -37,8 +37,9 @@ from worker.amqp.clock import now_ms
 from worker.amqp.errors import DeadLetterRefusedError, ReplyTooLargeError
 from worker.amqp.incoming import Incoming
 from worker.amqp.intake import Intake
+from worker.amqp.job_lines import log_end
 from worker.amqp.publisher import Publisher
-from worker.errors import OutputInvalidError
+from worker.errors import InternalError, OutputInvalidError
 from worker.message import (
     Ack,
     AckIfReplied,
@@ -54,6 +55,7 @@ from worker.message import (
     Settlement,
     make_unsendable,
 )
+from worker.settings import Settings
 
 DEAD_LETTER_RETRY_SECONDS = 3.0
 # How long a message that goes back waits for its lane to be paused, and how long it then keeps the lane paused itself.
@@ -68,10 +70,12 @@ class Settler:
     Args:
         publisher: Sends replies and copies.
         intake: Paused where nothing more can be taken.
+        settings: Whether there are tenants.
         stopping: Set when the worker stops.
     """
 
-    def __init__(self, publisher: Publisher, intake: Intake, *, stopping: asyncio.Event) -> None:
+    def __init__(self, publisher: Publisher, intake: Intake, *, settings: Settings, stopping: asyncio.Event) -> None:
+        self._has_tenants = settings.tenancy == "user_id"
         self._publisher = publisher
         self._intake = intake
         self._stopping = stopping
@@ -84,6 +88,12 @@ class Settler:
             outcome, is_replied = await self._refuse(outcome, OutputInvalidError(str(error)))
         await self._settle(incoming, outcome, is_replied=is_replied)
 
+    def log_rejected(self, incoming: Incoming | None) -> None:
+        """Log that a message was rejected because of a fault of this package; None where it could not even be read."""
+        if incoming is not None:
+            rejected = Outcome(None, Reject(), code=InternalError.code)
+            log_end(incoming.delivery, rejected, Reject(), has_tenants=self._has_tenants)
+
     async def _reply(self, outcome: Outcome) -> bool:
         """Publish the reply, if there is one, and tell whether somebody took it."""
         if outcome.reply is None:
@@ -91,12 +101,12 @@ class Settler:
         is_taken = await self._publisher.reply(outcome.reply)
         if not is_taken:
             telemetry.REPLIES_UNDELIVERABLE.inc()
-            _log.info("nobody took a reply", reply_to=outcome.reply.reply_to, code=outcome.code)
+            _log.info("reply.undelivered", reply_to=outcome.reply.reply_to, code=outcome.code)
         return is_taken
 
     async def _refuse(self, outcome: Outcome, error: OutputInvalidError) -> tuple[Outcome, bool]:
         """Answer with an error in place of a reply that the broker does not take; such a message is never just acked."""
-        _log.error("a reply is too large", reason=str(error), code=outcome.code)
+        _log.error("reply.too_large", reason=str(error), code=outcome.code)
         settlement = outcome.settlement
         if isinstance(settlement, Ack):
             settlement = DeadLetter(Letter.of(error))
@@ -109,7 +119,7 @@ class Settler:
     async def _settle(self, incoming: Incoming, outcome: Outcome, *, is_replied: bool) -> None:
         settlement = _resolve(outcome.settlement, incoming.delivery, is_replied=is_replied)
         if incoming.is_gone:
-            _log.debug("a message went back to the broker before it was settled", queue=incoming.queue)
+            _log.debug("message.returned", queue=incoming.queue)
             return
         match settlement:
             case Ack():
@@ -131,6 +141,7 @@ class Settler:
             case _:
                 assert_never(settlement)
         telemetry.SETTLEMENTS.labels(_LABELS[type(settlement)]).inc()
+        log_end(incoming.delivery, outcome, settlement, has_tenants=self._has_tenants)
 
     async def _give_back(self, incoming: Incoming) -> None:
         """Requeue while the lane is not consumed; where nobody pauses it, do so for a while."""
@@ -204,4 +215,4 @@ async def _tell(outcome: Outcome) -> None:
     try:
         await outcome.on_settled()
     except Exception as error:  # noqa: BLE001 - the store's trouble; the settlement itself stands
-        telemetry.log_bug(error, event="a settlement could not be noted")
+        telemetry.log_bug(error, event="settlement.not_noted")

@@ -27,6 +27,7 @@ from dataclasses import replace
 
 from worker.amqp.clock import now_ms
 from worker.errors import ReplyToNotAllowedError, WorkerLostError
+from worker.facts import JobFacts
 from worker.message import (
     Ack,
     DeadLetter,
@@ -83,7 +84,7 @@ def sentence(delivery: Delivery, *, settings: Settings) -> Outcome:
     error = WorkerLostError(f"its worker died before it ended, in each of {_deliveries(delivery)} deliveries")
     is_secret = _MAY_HOLD_A_KEY in delivery.body
     settlement = Ack() if is_secret else DeadLetter(Letter.of(error))
-    return Outcome(_reply(delivery, error, settings=settings), settlement, code=error.code)
+    return Outcome(_reply(delivery, error, settings=settings), settlement, code=error.code, facts=JobFacts())
 
 
 def is_same_job(one: Delivery, other: Delivery) -> bool:

@@ -116,6 +116,7 @@ _STATS: Mapping[str, Schema] = {
     "dspy_available": BOOLEAN,
     "gemini_available": BOOLEAN,
     "worker_id": TEXT,
+    "version": TEXT,
     "in_flight": COUNT,
     "adoption": record(
         {"programs": to("schemas", "share_by_type"), "jobs": to("schemas", "share_by_type")}, required=["programs"]
@@ -131,7 +132,15 @@ _STATS: Mapping[str, Schema] = {
     },
 }
 # All that one tenant of several is told.
-_STATS_OF_TENANT = ("programs_count", "uptime", "dspy_available", "gemini_available", "worker_id", "adoption")
+_STATS_OF_TENANT = (
+    "programs_count",
+    "uptime",
+    "dspy_available",
+    "gemini_available",
+    "worker_id",
+    "version",
+    "adoption",
+)
 _PAGE: Mapping[str, Schema] = {
     "limit": {**COUNT, "minimum": 1, "description": "At most 1,000 are listed at once."},
     "offset": COUNT,
@@ -144,6 +153,25 @@ _PING: Mapping[str, Schema] = {
     "uptime": SECONDS,
     "mode": TEXT,
     "worker_id": TEXT,
+    "version": TEXT,
+}
+
+_WORKER: Mapping[str, Schema] = {
+    "worker_id": TEXT,
+    "host": TEXT,
+    "version": or_null(TEXT),
+    "state": {"enum": ["living", "lost"]},
+    "uptime": SECONDS,
+    "silent_seconds": SECONDS,
+    "in_flight": or_null({"type": "object", "additionalProperties": COUNT, "description": "Lane → jobs in hand."}),
+    "paused": list_of(record({"reason": TEXT, "lanes": list_of(TEXT)})),
+    "circuits": {
+        "type": "object",
+        "additionalProperties": record({"code": TEXT, "open_seconds": SECONDS}),
+        "description": "LM alias → its circuit, where that is open.",
+    },
+    "settings": {**or_null(TEXT), "description": "Hash of the settings that should agree."},
+    "differs": list_of({"enum": ["version", "settings"]}),
 }
 
 
@@ -199,6 +227,9 @@ def _about_workers() -> Iterator[Command]:
     yield Command("ping", "control", "Say that a worker lives.", _NOTHING, record(_PING))
     stats = record(_STATS, required=_STATS_OF_TENANT)
     yield Command("get_stats", "control", "Return the figures of the worker that answers.", _NOTHING, stats)
+    yield Command(
+        "list_workers", "control", "List the workers.", _NOTHING, record({"workers": list_of(record(_WORKER))})
+    )
     yield from _about_flags()
     yield Command(
         "cleanup", "control", "Delete all programs.", _NOTHING, _status("cleaned", {"programs_removed": COUNT})

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import call, contract, dead, demo, doctor, flags, serve
+from worker.cli import call, contract, dead, demo, doctor, flags, serve, workers
 from worker.cli.streams import sturdy_streams
 
 __all__ = ["app", "main"]
@@ -26,6 +26,7 @@ serve.add_to(app)
 call.add_to(app)
 dead.add_to(app)
 flags.add_to(app)
+workers.add_to(app)
 doctor.add_to(app)
 contract.add_to(app)
 demo.add_to(app)

@@ -17,7 +17,7 @@ permission to read and bind   the broker user may not consume the lanes, or bind
 permission to publish         the broker user may not publish replies, copies or dead letters
 consumers LANE                nobody consumes; an error where jobs wait
 dead letters LANE             jobs that failed for good wait to be looked at
-delays                        never: it tells how many jobs wait for another attempt
+delays                        jobs wait for another attempt while an LM is down
 ack time-out                  shorter on the broker than the settings reckon with; needs --management-url
 bindings                      an exchange is not bound to its queue; needs --management-url
 clock of the broker           off by more than 2 s; needs --management-url
@@ -29,8 +29,11 @@ clock of the store            off by more than 1 s
 store file                    others may read it
 store file system             on the network, where SQLite is not safe
 store disk                    less than 1 GiB free; an error below 100 MiB
-lm ALIAS                      no key where one is needed, or the offline stand-in
+lm ALIAS                      no key where one is needed, the offline stand-in, or workers take it for down
 lm call ALIAS                 with --call-lm: the error's code that a job would end in
+workers                       none lives, or one was lost
+pauses                        a lane is not consumed, with the reason and in how many workers
+agreement                     workers differ by version, or by settings that should agree
 ============================  =========================================================================================
 
 =============================  =====================================================================
@@ -45,6 +48,7 @@ module                         its one responsibility
 `worker.doctor.management`     what AMQP does not tell
 `worker.doctor.store`          the store
 `worker.doctor.lm`             the LM aliases
+`worker.doctor.workers`        the living workers: circuits, pauses, versions, settings
 `worker.doctor.check`          a finding, and its bounds
 =============================  =====================================================================
 

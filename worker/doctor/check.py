@@ -67,3 +67,11 @@ async def bounded(
         return [error(name, f"There was no answer within {seconds:g} seconds", "Look at the other checks of this side")]
     except Exception as fault:  # noqa: BLE001 - a check that fails must not hide the others
         return [error(name, f"The check failed: {type(fault).__name__}: {fault}", "Look at the other checks")]
+
+
+def span(seconds: float) -> str:
+    """Return a duration in words, in the largest unit that it has two of."""
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.3g} s"

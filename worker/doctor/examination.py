@@ -12,9 +12,10 @@ from aiormq.exceptions import AMQPError
 from worker.amqp.connection import user_of
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.topology import Topology
-from worker.doctor import broker, lm, management, permissions, store, topology, traffic
+from worker.doctor import broker, lm, management, permissions, store, topology, traffic, workers
 from worker.doctor.check import Check, Verdict, bounded, error, ok, skipped
 from worker.doctor.comparison import Finding, compare
+from worker.doctor.workers import Workforce
 from worker.settings import Settings
 
 # Its parts have their own times; this one is for what falls between them.
@@ -48,8 +49,12 @@ class Options:
 
 async def examine(settings: Settings, options: Options) -> list[Check]:
     """Make all checks; each has its own time, and none stops another."""
-    sides = await asyncio.gather(_broker_side(settings, options), _store_side(settings), _lm_side(settings, options))
-    return [check_settings(settings), *(check for side in sides for check in side)]
+    workforce = await workers.look(settings)
+    sides = await asyncio.gather(
+        _broker_side(settings, options, workforce), _store_side(settings), _lm_side(settings, options, workforce)
+    )
+    told = [check for side in sides for check in side]
+    return [check_settings(settings), *told, *workers.check_workers(workforce)]
 
 
 def check_settings(settings: Settings) -> Check:
@@ -72,23 +77,25 @@ def has_errors(checks: Sequence[Check], *, is_strict: bool) -> bool:
     return any(check.verdict in bad for check in checks)
 
 
-async def _broker_side(settings: Settings, options: Options) -> list[Check]:
+async def _broker_side(settings: Settings, options: Options, workforce: Workforce) -> list[Check]:
     wanted = Topology.of(namespace=settings.namespace, delays_ms=settings.delays_ms)
     told, beside = await asyncio.gather(
-        _amqp_side(settings, wanted, options),
+        _amqp_side(settings, wanted, options, workforce),
         bounded("management", lambda: management.check_management(settings, wanted, url=options.management_url)),
     )
     return [*told, *beside]
 
 
-async def _amqp_side(settings: Settings, wanted: Topology, options: Options) -> list[Check]:
+async def _amqp_side(settings: Settings, wanted: Topology, options: Options, workforce: Workforce) -> list[Check]:
     try:
         async with broker.connected(settings) as connection:
             return [
                 *broker.check_connection(connection, settings),
                 *await bounded("alarm", lambda: broker.check_alarm(settings)),
                 *await bounded(
-                    "queues", lambda: _check_queues(connection, settings, wanted, options), seconds=_QUEUES_SECONDS
+                    "queues",
+                    lambda: _check_queues(connection, settings, wanted, options, lms_down=workforce.lms_down),
+                    seconds=_QUEUES_SECONDS,
                 ),
                 *await bounded("permission to publish", lambda: _check_publishing(settings, wanted)),
             ]
@@ -105,7 +112,7 @@ async def _check_publishing(settings: Settings, wanted: Topology) -> list[Check]
 
 
 async def _check_queues(
-    connection: AbstractConnection, settings: Settings, wanted: Topology, options: Options
+    connection: AbstractConnection, settings: Settings, wanted: Topology, options: Options, *, lms_down: Sequence[str]
 ) -> list[Check]:
     findings = await compare(connection, wanted)
     declared: list[Check] = []
@@ -126,7 +133,7 @@ async def _check_queues(
             "dead letters",
             lambda: traffic.check_dead_letters(connection, wanted, queues, trusted_users=settings.trusted_users),
         ),
-        *traffic.check_delays(wanted, queues),
+        *traffic.check_delays(wanted, queues, lms_down=lms_down),
     ]
 
 
@@ -138,8 +145,8 @@ async def _store_side(settings: Settings) -> list[Check]:
     return await bounded("store", lambda: store.check_store(settings))
 
 
-async def _lm_side(settings: Settings, options: Options) -> list[Check]:
-    aliases = lm.check_aliases(settings)
+async def _lm_side(settings: Settings, options: Options, workforce: Workforce) -> list[Check]:
+    aliases = workers.judge_circuits(lm.check_aliases(settings), workforce)
     if not options.is_calling_lm:
         return [*aliases, *lm.not_called(settings)]
     # Loading DSPy takes seconds, and is no part of what the call may take.

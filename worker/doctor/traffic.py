@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from aio_pika.abc import AbstractConnection
 from aiormq.exceptions import AMQPError
@@ -11,7 +11,7 @@ from aiormq.exceptions import AMQPError
 from worker.amqp.dead_letters import show
 from worker.amqp.errors import BrokerError
 from worker.amqp.topology import Topology
-from worker.doctor.check import Check, error, ok, skipped, warning
+from worker.doctor.check import Check, error, ok, skipped, span, warning
 from worker.doctor.comparison import Finding, State
 from worker.message import LANES, Lane
 
@@ -38,14 +38,22 @@ async def check_dead_letters(
     return [await _judge_dead(lane, findings.get(topology.dead_queue(lane)), age_in=age_in) for lane in LANES]
 
 
-def check_delays(topology: Topology, findings: Mapping[str, Finding]) -> list[Check]:
-    """Count the jobs that wait for another attempt."""
+def check_delays(topology: Topology, findings: Mapping[str, Finding], *, lms_down: Sequence[str]) -> list[Check]:
+    """Count the jobs that wait for another attempt: a warning where an LM is down, for they circle until it answers."""
     found = {delay: findings.get(topology.delay_name(delay)) for delay in topology.delays_ms}
     waiting = {delay: each.messages for delay, each in found.items() if each is not None and each.messages}
     if not waiting:
         return [ok("delays", "No job waits for another attempt")]
-    steps = ", ".join(f"{messages} for {_span(delay / 1_000)}" for delay, messages in waiting.items())
-    return [ok("delays", f"Jobs wait for another attempt: {steps}")]
+    steps = ", ".join(f"{messages} for {span(delay / 1_000)}" for delay, messages in waiting.items())
+    sentence = f"Jobs wait for another attempt: {steps}"
+    if lms_down:
+        mend = "They run again by themselves once the LM answers, unless they grow too old; see the check of the alias"
+        return [
+            warning(
+                "delays", f"{sum(waiting.values())} jobs wait while {', '.join(lms_down)} is down; {sentence}", mend
+            )
+        ]
+    return [ok("delays", sentence)]
 
 
 def _judge_lane(lane: Lane, finding: Finding | None) -> Check:
@@ -80,11 +88,4 @@ async def _oldest_age(
         # Who may not read them may still know that they are there.
         return ""
     failed_ms = letters[0].first_failed_ms if letters else None
-    return "" if failed_ms is None else f", the oldest {_span(max(0.0, time.time() - failed_ms / 1_000))} old"
-
-
-def _span(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.3g} s"
+    return "" if failed_ms is None else f", the oldest {span(max(0.0, time.time() - failed_ms / 1_000))} old"

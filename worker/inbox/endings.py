@@ -8,8 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import structlog
-
 from worker.errors import (
     BudgetExceededError,
     CallerGoneError,
@@ -37,8 +35,6 @@ _DEAD_LETTERED_TTL_MS = 30 * 86_400_000
 # to come a little early must not cost a second hop.
 _UNEVEN_CLOCKS_MS = 100
 
-log = structlog.get_logger()
-
 
 class Endings:
     """Ends the runs that brought no success.
@@ -64,6 +60,7 @@ class Endings:
         Raises:
             WorkerError: A refusal that cost nothing; the caller answers it.
         """
+        error.facts = standing.facts(job)
         try:
             return await self._end(job, standing, error)
         except WorkerError:
@@ -74,13 +71,14 @@ class Endings:
     async def fail(self, job: Job, standing: Standing, error: RunError) -> Outcome:
         """End the job with an error that is stored, answered and dead-lettered."""
         error.attempts = standing.attempts_now
+        error.facts = standing.facts(job)
         settlement = DeadLetter(Letter.of(error, fingerprint=standing.fingerprint))
         return await self._keep(job, standing, error, settlement=settlement, ttl_ms=_DEAD_LETTERED_TTL_MS)
 
     async def _end(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
         match error:
             case ProgramNotFoundError() if job.command in _WAITING and not job.delivery.trail.waits:
-                return await self._wait_for_program(job, standing)
+                return await self._wait_for_program(job, standing, error)
             case CancelledJobError():
                 return await self._give_up(job, standing, error)
             case CallerGoneError():
@@ -103,9 +101,7 @@ class Endings:
             return await self.fail(job, standing, error)
         # Also a delivery that does not come from the ladder, because this one's channel has died, waits for its time.
         await self._rows.release(standing, is_attempt=is_attempt, pause_ms=max(step_ms - _UNEVEN_CLOCKS_MS, 0))
-        if is_attempt:
-            log.info("job.delayed", code=error.code, attempts=standing.attempts_now, delay_ms=step_ms)
-        return self._outcomes.delayed(job, standing, step_ms, waits=0 if is_attempt else 1)
+        return self._outcomes.delayed(job, standing, step_ms, code=error.code, waits=0 if is_attempt else 1)
 
     def _next_step(self, job: Job, standing: Standing, error: TransientLMError) -> int | None:
         left_ms = self._retries.left_ms(
@@ -114,10 +110,10 @@ class Endings:
         waits = job.delivery.trail.waits
         return self._retries.next_step(error, attempts=standing.attempts_now, waits=waits, left_ms=left_ms)
 
-    async def _wait_for_program(self, job: Job, standing: Standing) -> Outcome:
+    async def _wait_for_program(self, job: Job, standing: Standing, error: ProgramNotFoundError) -> Outcome:
         """Give a program that another worker is still creating one hop's time to appear."""
         await self._rows.release(standing, is_attempt=False)
-        return self._outcomes.delayed(job, standing, self._settings.delays_ms[0], waits=1)
+        return self._outcomes.delayed(job, standing, self._settings.delays_ms[0], code=error.code, waits=1)
 
     async def _refuse(self, job: Job, standing: Standing, error: WorkerError) -> Outcome:
         """Drop the row of a refusal that cost nothing, and raise it; keep the error where a run did cost."""
@@ -148,7 +144,8 @@ class Endings:
             return self._outcomes.succeeded(job, standing, stored)
         if not stored.is_stored:
             return self._outcomes.elsewhere(job, first_ms=standing.first_delivered_ms)
-        return self._outcomes.replied(job, stored, settlement, attempts=error.attempts)
+        replied = self._outcomes.replied(job, stored, settlement, attempts=error.attempts)
+        return replace(replied, facts=error.facts)
 
     async def _give_up(self, job: Job, standing: Standing, error: CancelledJobError) -> Outcome:
         """Free the row of a job that was cancelled, and raise; what it did cost stays counted.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
+from worker.facts import JobFacts
 from worker.inbox.rows import Rows
 from worker.message import (
     Ack,
@@ -52,6 +53,8 @@ class Outcomes:
         if standing.ticket is None and job.delivery.reply_to is not None:
             text = "The reply queue is gone, and the job has no id to keep its result under"
             settlement = AckIfReplied(Letter("caller_gone", text, standing.attempts_now, standing.fingerprint))
+            replied = self.replied(job, stored, settlement, attempts=standing.attempts_now)
+            return replace(replied, facts=standing.facts(job))
         return self.replied(job, stored, settlement, attempts=standing.attempts_now)
 
     def repeated(self, job: Job, stored: StoredOutcome) -> Outcome:
@@ -60,7 +63,12 @@ class Outcomes:
         is_of_this_generation = stored.generation == job.delivery.trail.generation
         if is_of_this_generation and not stored.is_settled:
             settlement = read_settlement(stored.settlement)
-        return self.replied(job, stored, settlement, attempts=_attempts_told(stored.reply))
+        attempts = _attempts_told(stored.reply)
+        replied = self.replied(job, stored, settlement, attempts=attempts)
+        if stored.is_success or stored.is_settled:
+            return replied
+        # The worker that stored it may have died before it told.
+        return replace(replied, facts=JobFacts.of_args(job.args, attempts=attempts))
 
     def replied(self, job: Job, stored: StoredOutcome, settlement: Settlement, *, attempts: int) -> Outcome:
         """Send a reply and settle as told; a dead letter is noted in the row once it is confirmed.
@@ -86,18 +94,19 @@ class Outcomes:
 
         return Outcome(reply, settlement, code=stored.code or "ok", on_settled=on_settled)
 
-    def delayed(self, job: Job, standing: Standing, step_ms: int, *, waits: int = 0) -> Outcome:
+    def delayed(self, job: Job, standing: Standing, step_ms: int, *, code: str, waits: int = 0) -> Outcome:
         """Copy the message to a step of the ladder.
 
         Args:
             job: The job.
             standing: Knows its attempts, and the time of its first delivery: the run may have taken long since.
             step_ms: The step.
+            code: Why, for the log: the error's.
             waits: 1 for a hop that was no attempt.
         """
         trail = job.delivery.trail.since(standing.first_delivered_ms)
         trail = replace(trail, attempts=standing.attempts_now, waits=trail.waits + waits)
-        return Outcome(None, Delay(step_ms, trail), code="delayed")
+        return Outcome(None, Delay(step_ms, trail), code="delayed", facts=standing.facts(job, code=code))
 
     def elsewhere(self, job: Job, *, first_ms: int) -> Outcome:
         """Look again later: another delivery has the job, here or elsewhere, or a later generation of it waits.
@@ -106,16 +115,17 @@ class Outcomes:
             job: The job.
             first_ms: Unix milliseconds of its first delivery, where its trail does not know that.
         """
-        return Outcome(None, self._hop(job, first_ms=first_ms), code="delayed")
+        return Outcome(None, self._hop(job, first_ms=first_ms), code="delayed", facts=_elsewhere(job))
 
     def joined(self, job: Job, delay: Delay, *, first_ms: int) -> Outcome:
         """Wait as long as the run does that this delivery had joined; its own copy may never have been published."""
         trail = replace(job.delivery.trail.since(first_ms), attempts=delay.trail.attempts)
-        return Outcome(None, Delay(delay.delay_ms, trail), code="delayed")
+        return Outcome(None, Delay(delay.delay_ms, trail), code="delayed", facts=_elsewhere(job))
 
     def isolated(self, job: Job, standing: Standing) -> Outcome:
         """Ask for the job again when nothing else is in hand, or after a hop."""
-        return Outcome(None, Isolate(later=self._hop(job, first_ms=standing.first_delivered_ms)), code="isolated")
+        later = self._hop(job, first_ms=standing.first_delivered_ms)
+        return Outcome(None, Isolate(later), code="isolated", facts=standing.facts(job))
 
     def _hop(self, job: Job, *, first_ms: int) -> Delay:
         trail = job.delivery.trail
@@ -141,6 +151,10 @@ def read_settlement(text: str) -> Settlement:
     values = json.loads(text)
     is_kept_if_unheard = values.pop(_IF_UNHEARD, False)
     return (AckIfReplied if is_kept_if_unheard else DeadLetter)(Letter(**values))
+
+
+def _elsewhere(job: Job) -> JobFacts:
+    return JobFacts.of_args(job.args, attempts=job.delivery.trail.attempts, code="elsewhere")
 
 
 def _attempts_told(reply: bytes) -> int:

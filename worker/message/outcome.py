@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from worker.errors import Problem, WorkerError
+from worker.facts import JobFacts
 from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, Delivery, Trail
 from worker.message.strict_json import dump
 
@@ -157,12 +158,14 @@ class Outcome:
         settlement: What happens to the message.
         code: ``ok``, or the wire code of the error, for the metrics.
         on_settled: Called after the settlement is safe with the broker and before the ack.
+        facts: What the log says of the job; None where it says nothing, as of a success.
     """
 
     reply: Reply | None
     settlement: Settlement
     code: str = "ok"
     on_settled: Callable[[], Awaitable[None]] | None = None
+    facts: JobFacts | None = None
 
 
 def encode_success(request_id: RequestId, result: Mapping[str, Any], *, now_ms: int) -> bytes:

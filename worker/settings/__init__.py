@@ -10,12 +10,14 @@ module         its one responsibility
 `profiles`     what is configured of one LM
 `environment`  the environment into settings, faults into sentences
 `names`        which variables are meant for us
+`agreement`    which settings all workers should have alike
 =============  ==========================================================
 """
 
+from worker.settings.agreement import settings_hash
 from worker.settings.environment import SettingsError, load
 from worker.settings.names import PREFIX, RESERVED_PREFIX
 from worker.settings.profiles import LMProfile
 from worker.settings.settings import Settings
 
-__all__ = ["PREFIX", "RESERVED_PREFIX", "LMProfile", "Settings", "SettingsError", "load"]
+__all__ = ["PREFIX", "RESERVED_PREFIX", "LMProfile", "Settings", "SettingsError", "load", "settings_hash"]

@@ -5,7 +5,7 @@ module                         its one responsibility
 =============================  =======================================================
 `worker.store.store`           the one object that others use
 `worker.store.calls`           its calls, each one transaction
-`worker.store.reader`          programs and flags for who is no worker
+`worker.store.reader`          programs, flags and workers for who is no worker
 `worker.store.patience`        calls that wait for a store that is away
 `worker.store.availability`    whether it is away, found out by one probe
 `worker.store.claim`           the claim, one statement
@@ -13,7 +13,8 @@ module                         its one responsibility
 `worker.store.programs`        programs and their revisions
 `worker.store.flags`           what holds for a whole deployment, now
 `worker.store.cancellations`   jobs that must not run
-`worker.store.heartbeat`       who lives
+`worker.store.heartbeat`       says that this worker lives, and how it is
+`worker.store.workers`         who lives, and what each says of itself
 `worker.store.database`        the two engines behind ``write`` and ``read``
 `worker.store.schema`          tables, clock, version
 `worker.store.records`         plain data in and out
@@ -37,6 +38,7 @@ from worker.store.records import (
     Verdict,
 )
 from worker.store.store import Store
+from worker.store.workers import WorkerRecord, describe_workers
 
 __all__ = [
     "Availability",
@@ -53,7 +55,9 @@ __all__ = [
     "StoredOutcome",
     "Ticket",
     "Verdict",
+    "WorkerRecord",
     "briefly",
+    "describe_workers",
     "steadily",
     "uninterrupted",
 ]

@@ -25,6 +25,7 @@ from worker.store.availability import StoreUnavailableError
 from worker.store.database import Database
 from worker.store.inbox import Tenure
 from worker.store.schema import NowMs, workers
+from worker.store.workers import WorkerReport
 
 LOCK_SECONDS = 1.0
 """How long a beat waits for the write lock; less than the time to the next two."""
@@ -48,8 +49,13 @@ _BEATS = {
         host=bindparam("host"),
         started_ms=NowMs(),
         seen_ms=NowMs(),
+        version=bindparam("version"),
+        status=bindparam("status"),
     )
-    .on_conflict_do_update(index_elements=[workers.c.namespace, workers.c.worker_id], set_={"seen_ms": NowMs()})
+    .on_conflict_do_update(
+        index_elements=[workers.c.namespace, workers.c.worker_id],
+        set_={"seen_ms": NowMs(), "version": bindparam("version"), "status": bindparam("status")},
+    )
     for name, insert in (("sqlite", sqlite.insert), ("postgresql", postgresql.insert))
 }
 _LEAVE = delete(workers).where(
@@ -61,9 +67,15 @@ _SWEEP = delete(workers).where(
 )
 
 
-def beat(connection: Connection, *, tenure: Tenure) -> None:
-    """Write that this process lives now."""
-    values = {"namespace": tenure.namespace, "worker_id": tenure.owner, "host": socket.gethostname()}
+def beat(connection: Connection, *, tenure: Tenure, report: WorkerReport) -> None:
+    """Write that this process lives now, and what it says of itself."""
+    values = {
+        "namespace": tenure.namespace,
+        "worker_id": tenure.owner,
+        "host": socket.gethostname(),
+        "version": report.version,
+        "status": report.status,
+    }
     connection.execute(_BEATS[connection.dialect.name], values)
 
 
@@ -82,9 +94,14 @@ class Heartbeat:
     """A daemon thread that beats every second, or five times a lease where that is shorter.
 
     It owns the database it is given: no other thread may use it.
+
+    Attributes:
+        report: What the next beat says of this worker. Other threads replace it as a whole, and never change it, so that
+            the beat neither waits for them nor looks into what they are changing.
     """
 
-    def __init__(self, database: Database, *, tenure: Tenure) -> None:
+    def __init__(self, database: Database, *, tenure: Tenure, report: WorkerReport | None = None) -> None:
+        self.report = report or WorkerReport()
         self._database = database
         self._tenure = tenure
         self._seconds = min(1.0, tenure.lease_ms / 5000)
@@ -144,7 +161,9 @@ class Heartbeat:
         try:
             while not self._is_stopped:
                 try:
-                    await self._database.write(lambda connection: beat(connection, tenure=self._tenure))
+                    await self._database.write(
+                        lambda connection: beat(connection, tenure=self._tenure, report=self.report)
+                    )
                     self._note_beat()
                     is_well = True
                 except Exception as error:  # noqa: BLE001 - whatever it is, the process lives and must say so again

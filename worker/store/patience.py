@@ -20,13 +20,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
-import structlog
-
 from worker.store.availability import StoreUnavailableError, pauses
 
 R = TypeVar("R")
-
-log = structlog.get_logger()
 
 
 async def steadily(call: Callable[[], Awaitable[R]]) -> R:

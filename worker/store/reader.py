@@ -1,4 +1,4 @@
-"""Read a deployment's programs and flags without being one of its workers: no row of its own, nothing is written."""
+"""Read a deployment's programs, flags and workers without being one of its workers: no row of its own, nothing is written."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
-from worker.store import flags, programs
+from worker.store import flags, programs, workers
 from worker.store.database import Database, connect
 from worker.store.records import ProgramRecord
 
 
 class StoreReader:
-    """Programs and flags of a namespace.
+    """Programs, flags and workers of a namespace.
 
     Every method may raise `StoreUnavailableError`.
     """
@@ -33,6 +33,17 @@ class StoreReader:
     async def get_flags(self) -> dict[str, str]:
         """Return name → value of the flags that were set."""
         return await self._database.read(lambda connection: flags.read_flags(connection, namespace=self._namespace))
+
+    async def list_workers(self, *, lease_seconds: float) -> list[workers.WorkerRecord]:
+        """Return the workers, and those that were lost a short while ago.
+
+        Args:
+            lease_seconds: How old a heartbeat may be before its worker counts as lost.
+        """
+        lease_ms = round(lease_seconds * 1_000)
+        return await self._database.read(
+            lambda connection: workers.read_workers(connection, namespace=self._namespace, lease_ms=lease_ms)
+        )
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 
 from worker.store import cancellations, heartbeat, inbox
 from worker.store.availability import Availability, StoreUnavailableError
@@ -14,6 +15,7 @@ from worker.store.database import Database, connect
 from worker.store.heartbeat import Heartbeat
 from worker.store.inbox import Tenure
 from worker.store.schema import prepare_schema
+from worker.store.workers import WorkerReport
 
 MAX_ROW_AGE_MS = (7_200 + 86_400) * 1000
 """How long a row that is not done is kept by default: the largest job age and the lifetime of a result."""
@@ -35,7 +37,14 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
 
     @classmethod
     async def open(
-        cls, url: str, *, namespace: str, worker_id: str, lease_seconds: float, max_row_age_ms: int = MAX_ROW_AGE_MS
+        cls,
+        url: str,
+        *,
+        namespace: str,
+        worker_id: str,
+        lease_seconds: float,
+        max_row_age_ms: int = MAX_ROW_AGE_MS,
+        version: str = "",
     ) -> Store:
         """Connect, create missing tables, register this worker and start its heartbeat.
 
@@ -46,6 +55,7 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
                 use its id again and still finds the rows of its former life without a living owner.
             lease_seconds: After how many seconds without a heartbeat a worker's running jobs may be taken over.
             max_row_age_ms: How long a row that is not done is kept after it was last touched.
+            version: The worker's, for `list_workers`.
 
         Raises:
             ValueError: The URL is none that the store understands.
@@ -54,14 +64,15 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
         """
         owner = f"{worker_id}/{uuid.uuid4().hex[:8]}"
         tenure = Tenure(namespace=namespace, owner=owner, lease_ms=int(lease_seconds * 1000), row_age_ms=max_row_age_ms)
+        report = WorkerReport(version)
         database = connect(url)
         try:
             await database.write(prepare_schema)
-            await database.write(lambda connection: heartbeat.beat(connection, tenure=tenure))
+            await database.write(lambda connection: heartbeat.beat(connection, tenure=tenure, report=report))
         except BaseException:
             await database.close()
             raise
-        pulse = Heartbeat(connect(url, lock_seconds=heartbeat.LOCK_SECONDS), tenure=tenure)
+        pulse = Heartbeat(connect(url, lock_seconds=heartbeat.LOCK_SECONDS), tenure=tenure, report=report)
         pulse.start()
         return cls(database, tenure=tenure, pulse=pulse)
 
@@ -91,13 +102,22 @@ class Store(JobCalls, ProgramCalls, OrderCalls):
         """Whether the store seems to answer: it is not known to be down, and the heartbeat gets through."""
         return self.availability.is_up and not self._pulse.is_missing
 
+    def report(self, status: str) -> None:
+        """Say with the next heartbeats how this worker is; it waits for nothing.
+
+        Args:
+            status: JSON text of an object, as `worker.store.workers` reads it.
+        """
+        self._pulse.report = replace(self._pulse.report, status=status)
+
     async def ping(self) -> None:
         """Find out whether the store takes writes, by one more heartbeat; also where it is known to be down.
 
         Raises:
             StoreUnavailableError: It does not.
         """
-        await self._database.write(lambda connection: heartbeat.beat(connection, tenure=self._tenure))
+        report = self._pulse.report
+        await self._database.write(lambda connection: heartbeat.beat(connection, tenure=self._tenure, report=report))
 
     async def sweep(self) -> int:
         """Delete what is past its time, in short transactions, and return the number of rows.

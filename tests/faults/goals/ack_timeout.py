@@ -97,7 +97,7 @@ async def _run_on(stage: Stage, load: Load, *, workers: int, numbers: range) -> 
 
 def _closed(life: Life) -> int:
     """Return how often a worker began to consume again."""
-    return life.text().count('"event": "consuming"') - 1
+    return life.text().count('"event": "consuming.started"') - 1
 
 
 @contextlib.asynccontextmanager

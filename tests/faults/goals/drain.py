@@ -200,7 +200,7 @@ async def _end_at_once(stage: Stage, life: Life, ledger: Ledger) -> None:
 
 
 async def _stop_with_a_suspect(stage: Stage, life: Life, *, suspect: int) -> None:
-    await life.logged("consuming is paused")
+    await life.logged("consuming.paused")
     life.send(signal.SIGTERM)
     await life.logged("worker.draining")
     stage.lm.let_go()

@@ -160,7 +160,7 @@ async def test_a_link_tries_again_until_the_certificates_are_right(broker: TLSBr
 
     assert is_open
     assert "DSPEX_AMQP_CA_FILE" in log[0]["reason"]
-    assert log[-1]["event"] == "the broker is back"
+    assert log[-1]["event"] == "broker.back"
 
 
 async def test_the_command_line_says_which_setting_is_missing(broker: TLSBroker) -> None:

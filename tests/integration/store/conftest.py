@@ -55,8 +55,10 @@ async def open_store(store_url: str) -> AsyncIterator[OpenStore]:
     """A function that opens stores."""
     stores: list[Store] = []
 
-    async def opened(*, worker_id: str = "w", lease_seconds: float = 10.0) -> Store:
-        store = await Store.open(store_url, namespace=NAMESPACE, worker_id=worker_id, lease_seconds=lease_seconds)
+    async def opened(*, worker_id: str = "w", lease_seconds: float = 10.0, version: str = "") -> Store:
+        store = await Store.open(
+            store_url, namespace=NAMESPACE, worker_id=worker_id, lease_seconds=lease_seconds, version=version
+        )
         stores.append(store)
         return store
 

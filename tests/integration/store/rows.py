@@ -17,7 +17,7 @@ TTL_MS = 60_000
 class OpenStore(Protocol):
     """Opens one more store on the test's database, and closes it at the end of the test."""
 
-    def __call__(self, *, worker_id: str = "w", lease_seconds: float = 10.0) -> Awaitable[Store]: ...
+    def __call__(self, *, worker_id: str = "w", lease_seconds: float = 10.0, version: str = "") -> Awaitable[Store]: ...
 
 
 class Hand:

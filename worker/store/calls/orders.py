@@ -1,4 +1,4 @@
-"""Calls that steer a deployment: flags, and jobs that must not run."""
+"""Calls that steer a deployment: flags, jobs that must not run, and who its workers are."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from sqlalchemy import Connection
 
-from worker.store import cancellations, flags
+from worker.store import cancellations, flags, workers
 from worker.store.calls.transactions import Calls
 from worker.store.records import Cancellation, Holding, StoredOutcome, Ticket
 
@@ -39,6 +39,13 @@ class OrderCalls(Calls):
             return before
 
         return await self._change(holding, change, answer)
+
+    async def list_workers(self) -> list[workers.WorkerRecord]:
+        """Return the workers of the deployment, and those that were lost a short while ago."""
+        lease_ms = self._pulse.excuse(self._tenure).lease_ms
+        return await self._read(
+            lambda connection: workers.read_workers(connection, namespace=self._namespace, lease_ms=lease_ms)
+        )
 
     async def cancel(
         self, job_key: str, *, holding: Holding, answer: Callable[[Cancellation], StoredOutcome]
