@@ -15,7 +15,7 @@ from worker.aliases import wanted_alias
 from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprint, signature_class_name
 from worker.bridge import Bridge
 from worker.callers import IsGone, check_answerable, check_caller, nobody_knows
-from worker.controls import Controls, is_operator
+from worker.controls import Controls, check_list, is_operator
 from worker.errors import (
     InvalidRequestError,
     InvalidSignatureError,
@@ -162,6 +162,14 @@ class Commands:
     def may_know_all(self, job: Job) -> bool:
         """Tell whether what concerns all tenants may be told to whoever sent the job."""
         return is_operator(job, self._settings)
+
+    def check_list(self, job: Job) -> None:
+        """Refuse to tell a tenant about the workers of all.
+
+        Raises:
+            NotPermittedError: A tenant asks.
+        """
+        check_list(job, self._settings)
 
     async def flush_runs(self) -> None:
         """Write the run counts that gathered since the last call; a store that is down gets them the next time."""
