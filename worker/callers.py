@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Literal
 
-from worker.errors import CallerGoneError
+from worker.errors import CallerGoneError, InvalidRequestError
 from worker.message import DIRECT_REPLY_TO, Job
 
 Choice = Literal["skip", "run"] | None
@@ -22,6 +22,16 @@ IsGone = Callable[[str], Awaitable[bool]]
 async def nobody_knows(_: str) -> bool:
     """Take every caller for alive."""
     return False
+
+
+def check_answerable(job: Job) -> None:
+    """Refuse to pay for a result that nobody could ever see.
+
+    Raises:
+        InvalidRequestError: The job says neither where its reply goes nor by which name its result can be asked for.
+    """
+    if job.delivery.reply_to is None and job.delivery.message_id is None:
+        raise InvalidRequestError("A job without reply_to needs a message_id, or nobody could see its result")
 
 
 async def check_caller(job: Job, *, choice: Choice, is_gone: IsGone) -> None:

@@ -11,10 +11,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from worker.aliases import wanted_alias
 from worker.blueprints import Blueprint, Kind, field_mapping, program_fingerprint, signature_class_name
 from worker.bridge import Bridge
-from worker.callers import IsGone, check_caller, nobody_knows
-from worker.controls import Controls, is_operator
+from worker.callers import IsGone, check_answerable, check_caller, nobody_knows
+from worker.controls import Controls, check_list, is_operator
 from worker.errors import (
     InvalidRequestError,
     InvalidSignatureError,
@@ -129,7 +130,7 @@ class Commands:
 
     async def _execute(self, job: Job, standing: Standing, *, is_gemini: bool) -> StoredOutcome:
         args, warnings = read_args(ExecuteArgs, job.args)
-        self._check_payable(job, args)
+        check_answerable(job)
         record, program = await self._find(args, standing)
         standing.fingerprint = program.blueprint.fingerprint
         if record is not None and args.signature is not None:
@@ -162,6 +163,14 @@ class Commands:
         """Tell whether what concerns all tenants may be told to whoever sent the job."""
         return is_operator(job, self._settings)
 
+    def check_list(self, job: Job) -> None:
+        """Refuse to tell a tenant about the workers of all.
+
+        Raises:
+            NotPermittedError: A tenant asks.
+        """
+        check_list(job, self._settings)
+
     async def flush_runs(self) -> None:
         """Write the run counts that gathered since the last call; a store that is down gets them the next time."""
         counts, self._runs = self._runs, collections.Counter()
@@ -173,10 +182,6 @@ class Commands:
             # A cancelled write may have been made: a run that is counted twice is better than one that is not.
             self._runs.update(counts)
             raise
-
-    def _check_payable(self, job: Job, args: ExecuteArgs) -> None:
-        if job.delivery.reply_to is None and job.delivery.message_id is None:
-            raise InvalidRequestError("A job without reply_to needs a message_id, or nobody could see its result")
 
     async def _find(self, args: ExecuteArgs, standing: Standing) -> tuple[ProgramRecord | None, Program]:
         if args.program_id:
@@ -210,14 +215,14 @@ class Commands:
                 warnings.append(f"timeout_ms was cut to this worker's limit of {timeout_seconds * 1_000:g}")
             timeout_seconds = min(timeout_seconds, options.timeout_ms / 1_000)
         policy = options.fallback or blueprint.fallback or self._settings.fallback
-        standing.lm = options.lm or blueprint.lm or "default"
+        standing.lm, pointer = wanted_alias(args, own=blueprint.lm)
         limits = Limits(
             lm=standing.lm,
             timeout_seconds=timeout_seconds,
             config=config,
             may_fall_back=policy == "execute",
             has_reasoning=options.include_reasoning,
-            lm_pointer="/options/lm" if options.lm else "/lm" if args.lm else "",
+            lm_pointer=pointer,
         )
         return limits, warnings
 

@@ -122,6 +122,16 @@ def read_order(job: Job, settings: Settings) -> tuple[str, str]:
     return read_flag(job.args.get("name"), job.args.get("value"))
 
 
+def check_list(job: Job, settings: Settings) -> None:
+    """Refuse to tell a tenant about the workers of all.
+
+    Raises:
+        NotPermittedError: A tenant asks.
+    """
+    if not is_operator(job, settings):
+        raise NotPermittedError(f"Only the users in {PREFIX}TRUSTED_USERS may list the workers")
+
+
 def check_reset(settings: Settings) -> None:
     """Refuse to delete all programs at once where that is not allowed.
 

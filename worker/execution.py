@@ -22,7 +22,8 @@ from dspy.utils.exceptions import AdapterParseError
 from tenacity.stop import stop_base
 
 from worker.adapter import WireAdapter, free_word
-from worker.errors import ExpiredError, InvalidRequestError, JobTimeoutError, LMUnavailableError, OutputInvalidError
+from worker.aliases import check_price
+from worker.errors import ExpiredError, JobTimeoutError, LMUnavailableError, OutputInvalidError
 from worker.lm import CountedLM, LMs
 from worker.message import canonical
 from worker.meter import METER, Meter
@@ -129,10 +130,7 @@ class Runner:
         """
         began = time.perf_counter()
         lm = self._lms.get(limits.lm, pointer=limits.lm_pointer)
-        if meter.max_cost_usd is not None and not lm.is_priced:
-            raise InvalidRequestError(
-                f"max_cost_usd cannot be kept: the price of LM '{limits.lm}' is not known", field="max_cost_usd"
-            )
+        check_price(lm, alias=limits.lm, max_cost_usd=meter.max_cost_usd)
         token = METER.set(meter)
         clock = asyncio.timeout(limits.timeout_seconds)
         try:

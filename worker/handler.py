@@ -54,7 +54,6 @@ from worker.errors import (
     CancelledJobError,
     ExpiredError,
     InvalidRequestError,
-    NotPermittedError,
     OutputInvalidError,
     RefusedError,
     ReplyToNotAllowedError,
@@ -78,17 +77,14 @@ from worker.message import (
     Reply,
     Settlement,
     check_deadline,
-    check_properties,
-    check_reply_to,
-    decode,
     encode_error,
     encode_success,
     make_reply,
-    parse,
     request_id,
     too_large,
 )
 from worker.questions import Question, Questions, mend_of_size
+from worker.reading import read_document, read_job, tenant_of
 from worker.settings import Settings
 from worker.store import StoreUnavailableError, briefly
 from worker.telemetry import JOBS
@@ -133,11 +129,8 @@ class Handler:
         key = delivery.message_id or None
         command = "unreadable"
         try:
-            self._check_envelope(delivery)
-            tenant = self._tenant_of(delivery)
-            document = self._read(delivery)
-            check_properties(delivery)
-            job = decode(document, delivery, tenant=tenant)
+            document = read_document(delivery, self._settings)
+            job = read_job(document, delivery, self._settings)
             key = job.key
             command = self._known(job.command)
             outcome = await self._answer(job)
@@ -149,32 +142,6 @@ class Handler:
             self._tally.in_flight -= 1
         self._count(command, outcome)
         return outcome
-
-    def _check_envelope(self, delivery: Delivery) -> None:
-        """Check where the reply may go first of all: whatever is refused after this is answered there."""
-        settings = self._settings
-        check_reply_to(
-            delivery.reply_to,
-            namespace=settings.namespace,
-            pattern=settings.effective_reply_to_pattern,
-            tenant=None if settings.tenancy == "off" else self._tenant_of(delivery),
-        )
-        if settings.tenancy == "user_id" and not delivery.user_id:
-            raise NotPermittedError("This deployment needs the user_id property, which tells tenants apart")
-        if delivery.is_oversized:
-            raise InvalidRequestError("Properties and headers are larger than 64 KiB")
-
-    def _read(self, delivery: Delivery) -> object:
-        """Parse the body; of one that cannot be read, the properties may tell why: it says that it is gzip."""
-        try:
-            return parse(delivery.body, max_bytes=self._settings.max_body_bytes)
-        except WorkerError:
-            check_properties(delivery)
-            raise
-
-    def _tenant_of(self, delivery: Delivery) -> str:
-        """Return whose job it is: the broker has checked the user; empty where all are one trust domain."""
-        return delivery.user_id or "" if self._settings.tenancy == "user_id" else ""
 
     def _known(self, command: str) -> str:
         if command not in self._commands.once and command not in self._questions.answers:
@@ -218,7 +185,7 @@ class Handler:
             job_key=key,
             namespace=self._settings.namespace,
             attempts=attempts,
-            tenant=self._tenant_of(delivery),
+            tenant=tenant_of(delivery, self._settings),
         )
 
     def _count(self, command: str, outcome: Outcome) -> None:

@@ -15,11 +15,11 @@ import dspy
 from worker.adapter import SchemaAdapter, WireAdapter, as_text
 from worker.blueprints import Blueprint, Blueprints, cache_key
 from worker.cache import CountedCache
-from worker.errors import InvalidInputsError, Problem
 from worker.flags import Flags
+from worker.inputs import read_inputs
 from worker.message import ExecuteArgs
 from worker.settings import Settings
-from worker.signatures import LEGACY, Dialect, Signature, check_inputs
+from worker.signatures import LEGACY, Dialect, Signature
 from worker.signatures.classes import make_signature_class
 from worker.store import ProgramRecord
 
@@ -77,13 +77,10 @@ class Program:
         Raises:
             InvalidInputsError: Inputs do not match the declaration; every problem is named.
         """
-        if not isinstance(inputs, dict):
-            raise InvalidInputsError(
-                "Field inputs: must be an object", field="inputs", problems=[Problem("/inputs", "must be an object")]
-            )
+        checked, warnings = read_inputs(inputs, signature=self.signature if self.is_dynamic else None)
         if self.is_dynamic:
-            return check_inputs(self.signature, inputs)
-        return {"question": as_question(inputs, instructions_text=self.question)}, []
+            return checked, warnings
+        return {"question": as_question(checked, instructions_text=self.question)}, []
 
 
 class Programs:
@@ -179,19 +176,11 @@ class Programs:
 
 
 def as_question(inputs: Mapping[str, Any], *, instructions_text: str) -> str:
-    """Write inputs as one question: ``question`` itself, the only value, or all of them by name.
-
-    Raises:
-        InvalidInputsError: There is nothing to ask.
-    """
+    """Write inputs as one question: ``question`` itself, the only value, or all of them by name."""
     if "question" in inputs:
         return as_text(inputs["question"])
     if len(inputs) == 1:
         return as_text(next(iter(inputs.values())))
-    if not inputs:
-        raise InvalidInputsError(
-            "Missing required field: question", field="question", problems=[Problem("/inputs/question", "missing")]
-        )
     lines = [f"{name}: {as_text(value)}" for name, value in inputs.items()]
     return "\n".join(([instructions_text] if instructions_text else []) + lines)
 

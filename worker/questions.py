@@ -13,7 +13,7 @@ import structlog
 from worker import __version__
 from worker.blueprints import KINDS, Blueprint
 from worker.commands import Commands
-from worker.errors import NotPermittedError, ProgramNotFoundError, RefusedError
+from worker.errors import ProgramNotFoundError, RefusedError
 from worker.lm import LMs
 from worker.message import (
     MAX_REPLY_BYTES,
@@ -27,7 +27,6 @@ from worker.message import (
     read_number,
 )
 from worker.programs import Programs
-from worker.settings import PREFIX
 from worker.signatures import LEGACY, write_schema
 from worker.store import CorruptRowError, ProgramRecord, Store, StoredOutcome, describe_workers
 from worker.store.calls import MAX_LISTED_PROGRAMS
@@ -202,8 +201,7 @@ class Questions:
         Raises:
             NotPermittedError: A tenant asks.
         """
-        if not self._commands.may_know_all(job):
-            raise NotPermittedError(f"Only the users in {PREFIX}TRUSTED_USERS may list the workers")
+        self._commands.check_list(job)
         return {"workers": describe_workers(await self._store.list_workers())}
 
     def _has_gemini(self) -> bool:

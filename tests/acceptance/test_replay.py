@@ -153,6 +153,27 @@ async def test_what_would_fail_again_is_found_before_anything_moves(
     assert await take(connection, topology.work_queue("execute")) == ["good", "bad"]
 
 
+@pytest.mark.timeout(120)
+async def test_a_job_that_no_lm_could_run_is_found_before_anything_moves(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """An unknown alias, or a bound in money without a price; an alias that is set in this shell is known."""
+    await _create_sentiment(tmp_path, namespace=topology.namespace)
+    await bury(connection, topology, "m0")
+    known = environment | {"DSPEX_LMS": '{"nope": {"model": "offline"}}'}
+    patch = '{"options": {"lm": "nope"}}'
+    unknown = await run(environment, "replay", "execute", "--patch", patch)
+    unpriced = await run(known, "replay", "execute", "--patch", '{"options": {"lm": "nope", "max_cost_usd": 1}}')
+    stayed = await measure(connection, topology.dead_queue("execute"))
+    moved = await run(known, "replay", "execute", "--patch", patch)
+
+    assert (unknown[0], unpriced[0], stayed, moved[0]) == (1, 1, (1, 0), 0)
+    assert "m0: lm_not_configured: No LM is loaded: there is no alias 'nope'; available aliases: default" in unknown[2]
+    assert "DSPEX_LMS as they are set in this shell" in unknown[2]
+    assert "m0: invalid_request: max_cost_usd cannot be kept: the price of LM 'nope' is not known" in unpriced[2]
+    assert await take(connection, topology.work_queue("execute")) == ["m0"]
+
+
 async def test_a_purge_asks_and_without_a_terminal_needs_a_yes(
     connection: AbstractConnection, topology: Topology, environment: dict[str, str], tmp_path: Path
 ) -> None:

@@ -507,7 +507,7 @@ def test_inputs_are_written_as_one_question(inputs: dict[str, Any], question: st
 def test_no_inputs_at_all_are_missing_the_question() -> None:
     """There is nothing to ask."""
     with pytest.raises(InvalidInputsError, match="Missing required field: question"):
-        as_question({}, instructions_text="")
+        Programs(make_settings()).one_off(ExecuteArgs(signature=None)).read_inputs({})
 
 
 def test_inputs_of_a_fallback_program_are_not_validated() -> None:

@@ -15,6 +15,6 @@ os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "true")
 
 from worker.lm.aliases import LMs
 from worker.lm.counted import CountedLM
-from worker.lm.failures import not_configured, translate
+from worker.lm.failures import translate
 
-__all__ = ["CountedLM", "LMs", "not_configured", "translate"]
+__all__ = ["CountedLM", "LMs", "translate"]

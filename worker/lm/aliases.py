@@ -12,9 +12,10 @@ from dspy.clients import execution
 from dspy.clients.cache import Cache
 from dspy.utils import exceptions as dspy_errors
 
+from worker.aliases import find_profile, not_configured
 from worker.circuits import Circuits
 from worker.lm.counted import CountedLM
-from worker.lm.failures import mask, not_configured
+from worker.lm.failures import mask
 from worker.meter import METER
 from worker.offline import OFFLINE_MODEL, AsyncOfflineEngine, OfflineEngine
 from worker.settings import LMProfile
@@ -68,10 +69,7 @@ class LMs:
         """
         lm = self._made.get(alias)
         if lm is None:
-            profile = self._profiles.get(alias)
-            if profile is None:
-                known = ", ".join(sorted(self._profiles))
-                raise not_configured(f"there is no alias '{alias[:64]}'; available aliases: {known}", pointer=pointer)
+            profile = find_profile(self._profiles, alias, pointer=pointer)
             lm = self._made[alias] = self._make(alias, profile)
         return lm
 

@@ -7,15 +7,14 @@ from typing import Any
 
 from dspy.utils import exceptions as dspy_errors
 
+from worker.aliases import not_configured
 from worker.errors import (
     ContextWindowExceededError,
     LMAuthError,
     LMInvalidRequestError,
-    LMNotConfiguredError,
     LMRateLimitedError,
     LMTimeoutError,
     LMUnavailableError,
-    Problem,
     WorkerError,
 )
 
@@ -50,16 +49,6 @@ def translate(error: Exception, *, alias: str, reason: str) -> WorkerError:
         trouble = "has no such model at its provider" if is_unknown_model(error) else "failed"
         return LMUnavailableError(f"LM '{alias}' {trouble}: {reason}", retry_after_ms=_milliseconds(error))
     raise error
-
-
-def not_configured(problem: str, *, pointer: str = "") -> LMNotConfiguredError:
-    """Return the error for an LM that cannot be used.
-
-    Args:
-        problem: Why, e.g. that there is no such alias.
-        pointer: JSON pointer to where the job named the alias; empty where it did not.
-    """
-    return LMNotConfiguredError(problem, problems=[Problem(pointer, problem)])
 
 
 def is_unknown_model(error: Exception) -> bool:
