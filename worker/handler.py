@@ -62,7 +62,7 @@ from worker.errors import (
     UnknownCommandError,
     WorkerError,
 )
-from worker.facts import JobFacts
+from worker.facts import JobFacts, printable
 from worker.inbox import Inbox, report_bug
 from worker.message import (
     HEADER_ATTEMPTS,
@@ -139,6 +139,7 @@ class Handler:
             check_properties(delivery)
             job = decode(document, delivery, tenant=tenant)
             key = job.key
+            _log_replay(job)
             command = self._known(job.command)
             outcome = await self._answer(job)
         except WorkerError as error:
@@ -226,6 +227,24 @@ class Handler:
         if outcome.code != "ok" and outcome.code not in _UNDECIDED:
             self._tally.errors += 1
         JOBS.labels(command, outcome.code).inc()
+
+
+def _log_replay(job: Job) -> None:
+    """Log the first delivery of a job that an operator has replayed, with the code that it had failed with."""
+    delivery, trail = job.delivery, job.delivery.trail
+    if not trail.generation or trail.first_delivered_ms is not None or delivery.delivery_count:
+        return
+    facts = JobFacts.of_args(job.args)
+    log.info(
+        "job.replayed",
+        message_id=printable(delivery.message_id),
+        correlation_id=printable(delivery.correlation_id),
+        tenant=printable(job.tenant),
+        program=facts.program,
+        lm=facts.lm,
+        code=trail.history[-1].code if trail.history else None,
+        generation=trail.generation,
+    )
 
 
 def _sendable(job: Job, outcome: Outcome) -> Outcome:
