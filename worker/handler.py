@@ -61,7 +61,7 @@ from worker.errors import (
     UnknownCommandError,
     WorkerError,
 )
-from worker.facts import JobFacts
+from worker.facts import JobFacts, printable
 from worker.inbox import Inbox, report_bug
 from worker.message import (
     HEADER_ATTEMPTS,
@@ -132,6 +132,7 @@ class Handler:
             document = read_document(delivery, self._settings)
             job = read_job(document, delivery, self._settings)
             key = job.key
+            _log_replay(job)
             command = self._known(job.command)
             outcome = await self._answer(job)
         except WorkerError as error:
@@ -193,6 +194,24 @@ class Handler:
         if outcome.code != "ok" and outcome.code not in _UNDECIDED:
             self._tally.errors += 1
         JOBS.labels(command, outcome.code).inc()
+
+
+def _log_replay(job: Job) -> None:
+    """Log the first delivery of a job that an operator has replayed, with the code that it had failed with."""
+    delivery, trail = job.delivery, job.delivery.trail
+    if not trail.generation or trail.first_delivered_ms is not None or delivery.delivery_count:
+        return
+    facts = JobFacts.of_args(job.args)
+    log.info(
+        "job.replayed",
+        message_id=printable(delivery.message_id),
+        correlation_id=printable(delivery.correlation_id),
+        tenant=printable(job.tenant),
+        program=facts.program,
+        lm=facts.lm,
+        code=trail.history[-1].code if trail.history else None,
+        generation=trail.generation,
+    )
 
 
 def _sendable(job: Job, outcome: Outcome) -> Outcome:

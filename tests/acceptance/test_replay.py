@@ -12,11 +12,10 @@ from typing import Any
 import pytest
 from aio_pika.abc import AbstractConnection
 
-from tests.integration.amqp.raw import publish
+from tests.integration.amqp.raw import peek, publish
 from tests.support.processes import COMMAND, clean_environment
 from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import user_of
-from worker.amqp.dead_letters.source import peek
 from worker.amqp.topology import Topology, declare, measure
 from worker.blueprints import Blueprints
 from worker.message import CreateArgs
@@ -172,6 +171,43 @@ async def test_a_job_that_no_lm_could_run_is_found_before_anything_moves(
     assert "DSPEX_LMS as they are set in this shell" in unknown[2]
     assert "m0: invalid_request: max_cost_usd cannot be kept: the price of LM 'nope' is not known" in unpriced[2]
     assert await take(connection, topology.work_queue("execute")) == ["m0"]
+
+
+async def test_a_limit_that_cannot_be_reached_is_told_by_the_exit_code(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str]
+) -> None:
+    """As many as match is all that can be asked for; six runs in a row move one each."""
+    for number in range(7):
+        await bury(connection, topology, f"m{number}")
+    runs = [
+        await run(environment, "replay", "execute", "--code", "lm_unavailable", "--limit", "1", "--force")
+        for _ in range(6)
+    ]
+    last = await run(environment, "replay", "execute", "--limit", "5", "--force", "--json")
+    report = json.loads(last[1])
+
+    assert [code for code, _, _ in runs] == [0] * 6
+    assert [out.splitlines()[-1].split(" replayed")[0] for _, out, _ in runs] == [f"1 of {7 - n}" for n in range(6)]
+    assert (last[0], report["total"], report["wanted"], report["replayed"]) == (0, 1, 1, 1)
+
+
+async def test_one_letter_is_shown_with_everything_and_its_body_only_on_demand(
+    connection: AbstractConnection, topology: Topology, environment: dict[str, str]
+) -> None:
+    """Inputs are payload."""
+    await bury(connection, topology, "m0", inputs={"text": "a secret"})
+    plain = await run(environment, "show", "execute", "m0")
+    whole = await run(environment, "show", "execute", "m0", "--body", "--json")
+    none = await run(environment, "show", "execute", "m1")
+    listed = await run(environment, "list")
+    [shown] = json.loads(whole[1])
+
+    assert (plain[0], whole[0], none[0], listed[0]) == (0, 0, 1, 0)
+    assert "lm_unavailable" in plain[1]
+    assert "a secret" not in plain[1]
+    assert shown["body"]["args"]["inputs"] == {"text": "a secret"}
+    assert "m1" in none[2]
+    assert any("lm_unavailable" in line and "sentiment" in line for line in listed[1].splitlines())
 
 
 async def test_a_purge_asks_and_without_a_terminal_needs_a_yes(

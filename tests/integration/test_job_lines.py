@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
+from aio_pika.abc import AbstractConnection
 from aiohttp import web
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -13,8 +15,10 @@ from tests.integration.conftest import StartWorker
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, failing, saying
 from worker.amqp.connection import user_of
+from worker.amqp.dead_letters import replay, show
 from worker.amqp.job_lines import JOB_FIELDS
 from worker.amqp.settling import Settler
+from worker.amqp.topology import Topology
 
 SECRET = "I love it"
 NEVER = {"fallback": "never"}
@@ -69,6 +73,28 @@ async def test_a_job_that_is_delayed_and_dead_lettered_has_a_line_for_each(
         ("warning", "job.dead_lettered", *facts, 2, 0.0),
     ]
     assert SECRET not in str(log)
+
+
+async def test_a_replayed_job_has_a_line_with_the_code_that_it_had_failed_with(
+    start_worker: StartWorker, caller: Caller, lm_stub: LMStub, connection: AbstractConnection
+) -> None:
+    """One line however often it is delayed afterwards; its letter names the LM that it used."""
+    lm_stub.behaviour = quoting
+    topology = Topology.of(namespace=caller.namespace, delays_ms=(200,))
+    with capture_logs() as log:
+        async with start_worker(max_attempts="2"):
+            await caller.create("text -> answer", id="p")
+            await caller.call("execute", run(), message_id="m", correlation_id="c")
+            async with asyncio.timeout(10):
+                while not (letters := await show(connection, topology, "execute")):  # noqa: ASYNC110 - the broker tells nobody
+                    await asyncio.sleep(0.02)
+            await replay(connection, topology, "execute")
+            await caller.dead_letter("execute")
+
+    [replayed] = [line for line in log if line["event"] == "job.replayed"]
+    assert letters[0].lm == "default"
+    assert (replayed["message_id"], replayed["program"], replayed["code"]) == ("m", "p", "lm_rate_limited")
+    assert replayed["generation"] == 1
 
 
 async def quoting(prompt: str, call: int) -> web.StreamResponse:

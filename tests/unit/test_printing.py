@@ -46,6 +46,17 @@ def test_json_speaks_to_no_terminal_and_is_the_same_document(capsys, monkeypatch
     assert json.loads(shown) == {"text": HOSTILE, "list": [1.0, "é"]}
 
 
+def test_a_letter_is_one_line_however_long_its_sentence_is(capsys):
+    """Cut at the width, with line breaks folded; its id is whole."""
+    long_id = "m" * 60
+    print_letters([replace(LETTER, message_id=long_id, message="first\nsecond " + "x" * 5_000)] * 3)
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(lines) == 4
+    assert all(line.startswith(long_id) and "first second x" in line and line.endswith("…") for line in lines[1:])
+    assert max(map(len, lines)) <= 180
+
+
 def test_dead_letters_speak_to_no_terminal(capsys):
     """Neither in the table nor in what a replay says of them."""
     print_letters([replace(LETTER, message_id=HOSTILE, message=HOSTILE)])

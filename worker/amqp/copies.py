@@ -37,8 +37,9 @@ HEADER_MESSAGE = "x-dspex-message"
 HEADER_FIRST_FAILED = "x-dspex-first-failed"
 HEADER_FINGERPRINT = "x-dspex-fingerprint"
 HEADER_WORKER = "x-dspex-worker"
+HEADER_LM = "x-dspex-lm"
 HEADER_REPLAY = "x-dspex-replay"
-LETTER_HEADERS = (HEADER_CODE, HEADER_MESSAGE, HEADER_FIRST_FAILED, HEADER_FINGERPRINT, HEADER_WORKER)
+LETTER_HEADERS = (HEADER_CODE, HEADER_MESSAGE, HEADER_FIRST_FAILED, HEADER_FINGERPRINT, HEADER_WORKER, HEADER_LM)
 
 # A reply carries what its request brought, and a header frame has an end.
 MAX_HEADER_BYTES = 1024
@@ -90,8 +91,10 @@ def delay_copy(incoming: Incoming, *, trail: Trail, sender: Sender, now_ms: int)
     return _copy(incoming.message, headers, message_id=delivery.message_id, user_id=sender.user_id)
 
 
-def dead_letter_copy(incoming: Incoming, *, letter: Letter, sender: Sender, now_ms: int) -> Basic.Properties:
-    """Write the properties of a dead letter: the original's, its trail, and why it failed."""
+def dead_letter_copy(
+    incoming: Incoming, *, letter: Letter, sender: Sender, now_ms: int, lm: str | None = None
+) -> Basic.Properties:
+    """Write the properties of a dead letter: the original's, its trail, why it failed, and with which LM alias."""
     delivery = incoming.delivery
     trail = _trail_of_copy(delivery.trail, incoming, sender=sender)
     headers = _public_headers(incoming.message) | trail.to_headers()
@@ -104,13 +107,16 @@ def dead_letter_copy(incoming: Incoming, *, letter: Letter, sender: Sender, now_
     }
     if letter.fingerprint is not None:
         headers[HEADER_FINGERPRINT] = letter.fingerprint
+    if lm is not None:
+        headers[HEADER_LM] = _cut(lm)
     return _copy(incoming.message, headers, message_id=delivery.message_id, user_id=sender.user_id)
 
 
 def replay_copy(message: DeliveredMessage, *, trail: Trail, replay_id: str, user_id: str) -> Basic.Properties:
     """Write the properties of a replayed dead letter: a fresh job.
 
-    Attempts, waits, first-delivery and first-failure times, deadline and expiration are gone; ids are kept.
+    Attempts, waits, first-delivery and first-failure times, deadline and expiration are gone; ids are kept. How it
+    failed is in the trail's history.
 
     Args:
         message: The dead letter.

@@ -146,13 +146,18 @@ class Publisher:
         exchange = self._topology.delay_name(delay.delay_ms)
         await self._deliver(Parcel(exchange, incoming.queue, incoming.message.body, properties), refusals=None)
 
-    async def dead_letter(self, incoming: Incoming, letter: Letter) -> None:
+    async def dead_letter(self, incoming: Incoming, letter: Letter, *, lm: str | None = None) -> None:
         """Copy a message to its dead-letter queue.
+
+        Args:
+            incoming: The message.
+            letter: Why it failed.
+            lm: Alias of the LM that the job used, or None where it did not come to that.
 
         Raises:
             DeadLetterRefusedError: The queue is full; nothing was lost, the original is still unsettled.
         """
-        properties = dead_letter_copy(incoming, letter=letter, sender=self._sender, now_ms=now_ms())
+        properties = dead_letter_copy(incoming, letter=letter, sender=self._sender, now_ms=now_ms(), lm=lm)
         parcel = Parcel(self._topology.dead_exchange, incoming.queue, incoming.message.body, properties)
         try:
             await self._deliver(parcel, refusals=1)

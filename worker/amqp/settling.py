@@ -157,7 +157,8 @@ class Settler:
 
     async def _bury(self, incoming: Incoming, outcome: Outcome, settlement: DeadLetter) -> DeadLetter | GiveBack:
         """Dead-letter, or give back what is not taken before the worker stops; return what was done."""
-        if not await self._dead_letter(incoming, settlement.letter):
+        lm = outcome.facts.lm if outcome.facts is not None else None
+        if not await self._dead_letter(incoming, settlement.letter, lm=lm):
             # Consuming is over, or the broker has it already: it does not come back here at once.
             await incoming.requeue()
             return GiveBack()
@@ -165,23 +166,23 @@ class Settler:
         await incoming.ack()
         return settlement
 
-    async def _dead_letter(self, incoming: Incoming, letter: Letter) -> bool:
+    async def _dead_letter(self, incoming: Incoming, letter: Letter, *, lm: str | None) -> bool:
         """Copy to the dead-letter queue, and tell whether it is there; while it is full, take nothing new and wait."""
         try:
-            await self._publisher.dead_letter(incoming, letter)
+            await self._publisher.dead_letter(incoming, letter, lm=lm)
         except DeadLetterRefusedError as error:
             async with self._intake.paused(str(error)):
-                return await self._dead_letter_patiently(incoming, letter)
+                return await self._dead_letter_patiently(incoming, letter, lm=lm)
         return True
 
-    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter) -> bool:
+    async def _dead_letter_patiently(self, incoming: Incoming, letter: Letter, *, lm: str | None) -> bool:
         """Try until there is room, unless the worker stops or the broker has the message back: it comes again then."""
         while True:
             await unless(self._stopping, asyncio.sleep(DEAD_LETTER_RETRY_SECONDS))
             if self._stopping.is_set() or incoming.is_gone:
                 return False
             with suppress(DeadLetterRefusedError):
-                await self._publisher.dead_letter(incoming, letter)
+                await self._publisher.dead_letter(incoming, letter, lm=lm)
                 return True
 
 

@@ -27,9 +27,11 @@ from worker.message import (
     HEADER_DELIVERIES,
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
+    HEADER_HISTORY,
     HEADER_ORIGINAL_ROUTING_KEY,
     HEADER_TENANT,
     HEADER_WAITS,
+    MAX_DEATHS,
 )
 
 Message = dict[str, Any]
@@ -56,6 +58,20 @@ _TRAIL: dict[str, Schema] = {
     HEADER_ORIGINAL_ROUTING_KEY: text("The routing key that the sender published with."),
     HEADER_TENANT: text("Whose job it is, where tenancy is on."),
     HEADER_DELIVERIES: {**COUNT, "description": "Deliveries before the hop of a job that may have killed its worker."},
+    HEADER_HISTORY: {
+        "type": "array",
+        "maxItems": MAX_DEATHS,
+        "description": "How each generation before this one ended; the first one and the newest others.",
+        "items": {
+            "type": "object",
+            "properties": {
+                "code": text("The error's code."),
+                "time": _MILLISECONDS,
+                "generation": COUNT,
+                "worker": text("The worker that gave up."),
+            },
+        },
+    },
 }
 _IDS: dict[str, Schema] = {
     "correlation_id": text("Copied to the reply; no control characters."),
@@ -227,6 +243,7 @@ def _dead_letter_headers() -> dict[str, Schema]:
         "x-dspex-first-failed": _MILLISECONDS,
         "x-dspex-fingerprint": text("The signature's fingerprint, where it is known."),
         "x-dspex-worker": text("The worker that gave up."),
+        "x-dspex-lm": text("Alias of the LM that the job used, where it came to that."),
         **_TRAIL,
         **_TRACE,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ import typer
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Without a terminal there is no width; rich would take 80 and break names.
 _PLAIN_WIDTH = 140
+_GAP = "  "
+# So much of the last column is shown, however wide the others are.
+_LEAST_WIDTH = 20
 
 
 def escape(text: str) -> str:
@@ -53,6 +57,33 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(_show(cell)) for cell in row))
     Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH).print(table)
+
+
+def print_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table with one line a row: line breaks are folded, and the last column is cut to the width that is left.
+
+    Args:
+        columns: Headings.
+        rows: Cells, as many a row as there are columns.
+    """
+    lines = [[_fold(cell) for cell in row] for row in rows]
+    widths = [max(len(line[index]) for line in [list(columns), *lines]) for index in range(len(columns) - 1)]
+    left = max(_width() - sum(widths) - len(_GAP) * len(widths), _LEAST_WIDTH)
+    for line in (list(columns), *lines):
+        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
+        typer.echo(_GAP.join([*cells, _cut(line[-1], most=left)]).rstrip())
+
+
+def _width() -> int:
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
+
+
+def _fold(cell: object) -> str:
+    return "–" if cell is None else escape(" ".join(str(cell).split()))
+
+
+def _cut(text: str, *, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _show(cell: object) -> str:

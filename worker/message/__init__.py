@@ -25,6 +25,7 @@ from worker.message.delivery import (
     HEADER_DELIVERIES,
     HEADER_FIRST_DELIVERED,
     HEADER_GENERATION,
+    HEADER_HISTORY,
     HEADER_ORIGINAL_ROUTING_KEY,
     HEADER_RERUN,
     HEADER_STORED,
@@ -37,6 +38,7 @@ from worker.message.delivery import (
     Lane,
     Trail,
 )
+from worker.message.history import MAX_DEATHS, Death, read_history, remember
 from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
 from worker.message.named import named_job, named_program, read_number
 from worker.message.outcome import (
@@ -74,6 +76,7 @@ __all__ = [
     "HEADER_DELIVERIES",
     "HEADER_FIRST_DELIVERED",
     "HEADER_GENERATION",
+    "HEADER_HISTORY",
     "HEADER_ORIGINAL_ROUTING_KEY",
     "HEADER_RERUN",
     "HEADER_STORED",
@@ -82,6 +85,7 @@ __all__ = [
     "HEADER_WAITS",
     "INTERNAL_HEADERS",
     "LANES",
+    "MAX_DEATHS",
     "MAX_KEPT_BYTES",
     "MAX_REPLY_BYTES",
     "RESULT_STATUSES",
@@ -90,6 +94,7 @@ __all__ = [
     "CancelStatus",
     "CreateArgs",
     "DeadLetter",
+    "Death",
     "Delay",
     "Delivery",
     "ExecuteArgs",
@@ -124,7 +129,9 @@ __all__ = [
     "named_program",
     "parse",
     "read_args",
+    "read_history",
     "read_number",
+    "remember",
     "request_id",
     "too_large",
 ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
+
+from worker.message.history import Death, read_history, write_history
 
 Lane = Literal["create", "execute", "control"]
 LANES: tuple[Lane, ...] = ("create", "execute", "control")
@@ -23,6 +25,7 @@ HEADER_GENERATION = "x-dspex-generation"
 HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
 HEADER_TENANT = "x-dspex-tenant"
 HEADER_DELIVERIES = "x-dspex-deliveries"
+HEADER_HISTORY = "x-dspex-history"
 INTERNAL_HEADERS = (
     HEADER_ATTEMPTS,
     HEADER_WAITS,
@@ -31,6 +34,7 @@ INTERNAL_HEADERS = (
     HEADER_ORIGINAL_ROUTING_KEY,
     HEADER_TENANT,
     HEADER_DELIVERIES,
+    HEADER_HISTORY,
 )
 
 
@@ -47,6 +51,7 @@ class Trail:
         tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
         deliveries: How often the original of a copy had been delivered that may have killed its worker and was not
             handed in: the broker begins to count anew.
+        history: How each generation before this one ended.
     """
 
     attempts: int = 0
@@ -56,6 +61,7 @@ class Trail:
     original_routing_key: str | None = None
     tenant: str | None = None
     deliveries: int = 0
+    history: tuple[Death, ...] = ()
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> Trail:
@@ -69,6 +75,7 @@ class Trail:
             original_routing_key=key if isinstance(key, str) else None,
             tenant=tenant if isinstance(tenant, str) else None,
             deliveries=_count(headers, HEADER_DELIVERIES) or 0,
+            history=read_history(headers.get(HEADER_HISTORY)),
         )
 
     def waited(self, *, first_ms: int) -> Trail:
@@ -83,9 +90,9 @@ class Trail:
         """Return the same trail with a first delivery: the clocks count from it, never from the end of a run."""
         return self if self.first_delivered_ms is not None else replace(self, first_delivered_ms=first_ms)
 
-    def to_headers(self) -> dict[str, int | str]:
+    def to_headers(self) -> dict[str, Any]:
         """Return the internal headers that a copy carries."""
-        headers: dict[str, int | str] = {
+        headers: dict[str, Any] = {
             HEADER_ATTEMPTS: self.attempts,
             HEADER_WAITS: self.waits,
             HEADER_GENERATION: self.generation,
@@ -98,6 +105,8 @@ class Trail:
             headers[HEADER_TENANT] = self.tenant
         if self.deliveries:
             headers[HEADER_DELIVERIES] = self.deliveries
+        if self.history:
+            headers[HEADER_HISTORY] = write_history(self.history)
         return headers
 
 

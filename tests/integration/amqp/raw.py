@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 from aio_pika.abc import AbstractConnection
+from aiormq.abc import DeliveredMessage
+from aiormq.channel import Channel
 from pamqp.commands import Basic
 
 from worker.amqp.channels import scratch_channel
@@ -29,3 +32,12 @@ async def publish(
     given.is_anonymous = not properties.get("message_id")
     async with scratch_channel(connection, has_confirms=True) as channel:
         await channel.basic_publish(body, exchange=exchange, routing_key=queue, properties=given)
+
+
+async def peek(channel: Channel, queue: str, limit: int) -> AsyncIterator[DeliveredMessage]:
+    """Fetch up to so many messages; they go back when the channel closes."""
+    for _ in range(limit):
+        message = await channel.basic_get(queue)
+        if message.delivery_tag is None:
+            return
+        yield message

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import pytest
 from aio_pika.abc import AbstractConnection
 
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer, until
 from tests.integration.amqp.raw import publish
+from tests.integration.amqp.test_replay import bury
 from tests.support.caller import Caller
 from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import connect, user_of
-from worker.amqp.dead_letters import Plan, Ports, list_dead, replay, show
+from worker.amqp.dead_letters import Plan, Ports, find, list_dead, replay, show
 from worker.amqp.errors import ReplayLockedError, ReplayStoppedError
 from worker.amqp.topology import Topology, declare
 from worker.message import Ack, DeadLetter, Letter, Reject
@@ -50,6 +52,57 @@ async def test_list_counts_each_lane(
 
     assert before == [None, None, None]
     assert after == {"create": 0, "execute": 2, "control": 0}
+
+
+async def test_list_counts_each_kind_of_letter(connection: AbstractConnection, topology: Topology) -> None:
+    """By code, program and LM, with the oldest and the newest; the letters stay."""
+    await declare(topology, connection)
+    await bury(connection, topology, "m0", x_dspex_lm="fast", x_dspex_first_failed=30)
+    await bury(connection, topology, "m1", x_dspex_lm="fast", x_dspex_first_failed=10)
+    await bury(connection, topology, "m2", x_dspex_code="timeout", x_dspex_first_failed=20)
+    body = {"args": {"signature": "a -> b", "options": [["lm", "slow"]]}}
+    await bury(connection, topology, "m3", body=body, x_dspex_first_failed=40)
+    first = await list_dead(connection, topology)
+    second = await list_dead(connection, topology)
+    groups = {
+        (group.code, group.program_id, group.lm): (group.messages, group.oldest_ms, group.newest_ms)
+        for queue in first
+        for group in queue.groups
+    }
+
+    assert groups == {
+        ("lm_unavailable", "sentiment", "fast"): (2, 10, 30),
+        ("timeout", "sentiment", None): (1, 20, 20),
+        ("lm_unavailable", None, "slow"): (1, 40, 40),
+    }
+    assert first == second
+
+
+async def test_show_sorts_the_whole_queue_and_two_looks_agree(
+    connection: AbstractConnection, topology: Topology
+) -> None:
+    """By time of failure, then id; letters that do not tell their time come last, whatever lies first."""
+    await declare(topology, connection)
+    for number in range(30):
+        await bury(connection, topology, f"m{number:02}", x_dspex_first_failed=1_000 - number // 2)
+    await bury(connection, topology, "a", x_dspex_first_failed="odd")
+    looks = [[one.message_id for one in await show(connection, topology, "execute", limit=4)] for _ in range(4)]
+    every = await show(connection, topology, "execute", limit=100)
+
+    assert looks == [["m28", "m29", "m26", "m27"]] * 4
+    assert every[-1].message_id == "a"
+
+
+async def test_one_job_is_found_by_either_id(connection: AbstractConnection, topology: Topology) -> None:
+    """With its body."""
+    await declare(topology, connection)
+    await bury(connection, topology, "m0")
+    await bury(connection, topology, "m1", body={"args": {"inputs": {"text": "b"}}})
+    [(letter, body)] = await find(connection, topology, "execute", "m1")
+
+    assert letter.message_id == "m1"
+    assert json.loads(body) == {"args": {"inputs": {"text": "b"}}}
+    assert await find(connection, topology, "execute", "m2") == []
 
 
 async def test_show_tells_what_happened_and_takes_nothing(

@@ -11,11 +11,10 @@ from aio_pika.abc import AbstractConnection
 from aiormq.abc import DeliveredMessage
 
 from tests.integration.amqp.conftest import MakeHandler, StartConsumer
-from tests.integration.amqp.raw import publish
+from tests.integration.amqp.raw import peek, publish
 from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import connect, user_of
 from worker.amqp.dead_letters import AuditLine, Plan, Ports, Selection, purge, replay, show
-from worker.amqp.dead_letters.source import peek
 from worker.amqp.errors import AuditError
 from worker.amqp.topology import Topology, declare, measure
 from worker.errors import InvalidInputsError
@@ -90,6 +89,7 @@ SELECTIONS = pytest.mark.parametrize(
     ("selection", "expected"),
     [
         (Selection(codes=["timeout"]), ["m1"]),
+        (Selection(not_codes=["lm_unavailable", "expired"]), ["m1"]),
         (Selection(programs=["other"]), ["m2"]),
         (Selection(failed_after_ms=5_000), ["m3"]),
         (Selection(failed_before_ms=5_000), ["m0", "m1", "m2", "m4"]),
@@ -138,7 +138,7 @@ async def test_show_takes_the_same_filters(mixed: None, connection: AbstractConn
     await at_rest(connection, topology, count=6)
     letters = await show(connection, topology, "execute", selection=Selection(tenant="ann"))
 
-    assert [letter.message_id for letter in every] == ["m0", "m1", "m2", "m3", "m4", "m5"]
+    assert [letter.message_id for letter in every] == ["m0", "m1", "m2", "m4", "m5", "m3"]
     assert [(letter.message_id, letter.tenant) for letter in letters] == [("m4", "ann")]
 
 
@@ -148,6 +148,80 @@ async def test_a_limit_counts_what_is_replayed(mixed: None, connection: Abstract
 
     assert report.replayed == 2
     assert await work(connection, topology) == ["m0", "m1"]
+
+
+@pytest.mark.parametrize("times", [range(1, 13), range(12, 0, -1)], ids=["rising", "falling"])
+async def test_a_limit_is_reached_whatever_else_is_in_the_queue(
+    connection: AbstractConnection, topology: Topology, times: range
+) -> None:
+    """It takes the oldest that match, wherever they lie, and so does the next run; nothing moves twice."""
+    for number, failed_ms in enumerate(times):
+        code = "timeout" if number % 4 == 0 else "lm_unavailable"
+        await bury(connection, topology, f"m{number:02}", x_dspex_code=code, x_dspex_first_failed=failed_ms)
+    plan = Plan(Selection(codes=["timeout"]), limit=2)
+    oldest_first = sorted(("m00", "m04", "m08"), key=lambda name: times[int(name[1:])])
+    lines: list[AuditLine] = []
+    first = await replay(connection, topology, "execute", plan=plan, ports=Ports(audit=lines.append))
+    await at_rest(connection, topology, count=10)
+    second = await replay(connection, topology, "execute", plan=plan, ports=Ports(audit=lines.append))
+    moved = [line.message_id for line in lines]
+
+    assert (first.total, first.wanted, first.replayed, first.left) == (3, 2, 2, 1)
+    assert (second.total, second.wanted, second.replayed) == (1, 1, 1)
+    assert set(moved[:2]) == set(oldest_first[:2])
+    assert moved[2:] == oldest_first[2:]
+
+
+async def test_a_limit_of_a_purge_takes_the_oldest_that_match(
+    mixed: None, connection: AbstractConnection, topology: Topology
+) -> None:
+    """Not those that come first."""
+    await bury(connection, topology, "m6", x_dspex_first_failed=500)
+    report = await purge(connection, topology, "execute", plan=Plan(Selection(programs=["sentiment"]), limit=2))
+
+    assert (report.total, report.wanted, report.purged) == (5, 2, 2)
+    assert await dead(connection, topology, count=5) == {"m1", "m2", "m3", "m4", "m5"}
+
+
+async def test_with_a_limit_the_next_letter_takes_the_place_of_one_that_is_skipped(
+    connection: AbstractConnection, topology: Topology
+) -> None:
+    """So that as many move as were asked for."""
+    for number in range(4):
+        await bury(connection, topology, f"m{number}", x_dspex_first_failed=number + 1)
+
+    async def check(delivery: Delivery) -> bool:
+        if delivery.message_id == "m0":
+            raise InvalidInputsError("Missing required field: more")
+        return True
+
+    report = await replay(
+        connection, topology, "execute", plan=Plan(limit=2, on_refusal="skip"), ports=Ports(check=check)
+    )
+
+    assert (report.wanted, report.replayed, [one.message_id for one in report.refusals]) == (2, 2, ["m0"])
+    assert await work(connection, topology) == ["m1", "m2"]
+
+
+async def test_a_letter_remembers_how_it_ended_before(
+    connection: AbstractConnection, topology: Topology, make_handler: MakeHandler, start_consumer: StartConsumer
+) -> None:
+    """Through every replay, the first code included."""
+    handler = make_handler(
+        DeadLetter(Letter("lm_invalid_request", "no")), DeadLetter(Letter("timeout", "slow")), is_replying=False
+    )
+    await bury(connection, topology, "m0", x_dspex_first_failed=5, x_dspex_worker="w1")
+    async with start_consumer(handler.handle):
+        for deliveries in (1, 2):
+            await replay(connection, topology, "execute")
+            await handler.seen(deliveries)
+            await at_rest(connection, topology, count=1)
+    [letter] = await show(connection, topology, "execute")
+    first, second = letter.history
+
+    assert (first.code, first.failed_ms, first.generation, first.worker) == ("lm_unavailable", 5, 0, "w1")
+    assert (second.code, second.generation) == ("lm_invalid_request", 1)
+    assert (letter.code, letter.generation) == ("timeout", 2)
 
 
 async def test_what_only_expired_is_told(mixed: None, connection: AbstractConnection, topology: Topology) -> None:
@@ -224,8 +298,9 @@ async def test_letters_that_somebody_else_holds_are_told(
 
         async def check(delivery: Delivery) -> bool:
             checked.append(delivery)
-            if len(checked) == 6:  # all were looked at, and the first is about to move
-                assert len([one async for one in peek(channel, topology.dead_queue("execute"), 2)]) == 2
+            if len(checked) == 5:  # all were looked at; what goes back goes to who asks first
+                await channel.basic_qos(prefetch_count=2)
+                await channel.basic_consume(topology.dead_queue("execute"), asyncio.Queue[Any]().put)
             return True
 
         replayed = await replay(connection, topology, "execute", ports=Ports(check=check))
@@ -233,7 +308,7 @@ async def test_letters_that_somebody_else_holds_are_told(
     again = await replay(connection, topology, "execute")
     await other.close()
 
-    assert (replayed.total, replayed.replayed, replayed.left, replayed.unseen) == (5, 3, 2, 2)
+    assert (replayed.total, replayed.wanted, replayed.replayed, replayed.left, replayed.unseen) == (5, 5, 3, 2, 2)
     assert (again.replayed, again.unseen, again.is_interrupted) == (2, 0, False)
 
 

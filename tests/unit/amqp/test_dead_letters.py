@@ -38,6 +38,7 @@ LETTER = DeadLetterView(
     tenant="ann",
     fingerprint=None,
     worker="worker-1",
+    lm="fast",
 )
 LINE = AuditLine("replay", "dspex.execute.dead", "r1", "m1", "c1", "p1", None, "timeout", 0, 1, False, "guest")
 
@@ -59,6 +60,10 @@ def letter(user_id: str | None, *, body: bytes = b"{}", **headers: Any) -> Any:
         (Selection(), True),
         (Selection(codes=["lm_unavailable", "timeout"]), True),
         (Selection(codes=["timeout"]), False),
+        (Selection(not_codes=["timeout"]), True),
+        (Selection(not_codes=["lm_unavailable"]), False),
+        (Selection(lms=["fast"]), True),
+        (Selection(lms=["slow"]), False),
         (Selection(programs=["sentiment"]), True),
         (Selection(programs=["other"]), False),
         (Selection(message_ids=["m1", "m2"]), True),

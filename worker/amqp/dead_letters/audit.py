@@ -40,6 +40,9 @@ class AuditLine:
         generation_to: After; None where it was purged.
         is_patched: Whether its arguments were changed.
         broker_user: Who did it, for the broker.
+        lm: Alias of the LM that the job used, or None.
+        attempts: Runs that reached the LM, in the generation before.
+        failed_ms: When it was dead-lettered, in Unix milliseconds, or None.
     """
 
     action: Literal["replay", "purge"]
@@ -54,16 +57,21 @@ class AuditLine:
     generation_to: int | None
     is_patched: bool
     broker_user: str
+    lm: str | None = None
+    attempts: int = 0
+    failed_ms: int | None = None
 
     @classmethod
     def of_replay(cls, letter: DeadLetterView, *, source: Source, run_id: str, is_patched: bool) -> AuditLine:
         """Return the line of a letter that goes back to work."""
-        return cls("replay", source.queue, run_id, *_ids(letter), letter.generation + 1, is_patched, source.user_id)
+        to = letter.generation + 1
+        user_id = source.user_id
+        return cls("replay", source.queue, run_id, *_ids(letter), to, is_patched, user_id, *_facts(letter))
 
     @classmethod
     def of_purge(cls, letter: DeadLetterView, *, source: Source, run_id: str) -> AuditLine:
         """Return the line of a letter that is removed for good."""
-        return cls("purge", source.queue, run_id, *_ids(letter), None, False, source.user_id)
+        return cls("purge", source.queue, run_id, *_ids(letter), None, False, source.user_id, *_facts(letter))
 
 
 class AuditTrail:
@@ -119,6 +127,10 @@ def _ids(letter: DeadLetterView) -> tuple[str | None, str | None, str | None, st
         letter.code,
         letter.generation,
     )
+
+
+def _facts(letter: DeadLetterView) -> tuple[str | None, int, int | None]:
+    return letter.lm, letter.attempts, letter.first_failed_ms
 
 
 def _os_user() -> str:

@@ -14,10 +14,17 @@ from typing import Any
 
 from aiormq.abc import DeliveredMessage
 
-from worker.amqp.copies import HEADER_CODE, HEADER_FINGERPRINT, HEADER_FIRST_FAILED, HEADER_MESSAGE, HEADER_WORKER
+from worker.amqp.copies import (
+    HEADER_CODE,
+    HEADER_FINGERPRINT,
+    HEADER_FIRST_FAILED,
+    HEADER_LM,
+    HEADER_MESSAGE,
+    HEADER_WORKER,
+)
 from worker.amqp.incoming import HEADER_ANONYMOUS, is_copy
 from worker.errors import InvalidJSONError
-from worker.message import Trail, parse
+from worker.message import Death, Trail, as_object, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class DeadLetterView:
         tenant: Whose job it is, or None.
         fingerprint: Signature fingerprint, or None.
         worker: Which worker gave it up, or None.
+        lm: Alias of the LM: the one that the job used, else the one that its body names, or None.
+        history: How it failed before, the oldest first; empty where it was never replayed.
     """
 
     code: str | None
@@ -55,6 +64,24 @@ class DeadLetterView:
     tenant: str | None
     fingerprint: str | None
     worker: str | None
+    lm: str | None = None
+    history: tuple[Death, ...] = ()
+
+    @property
+    def death(self) -> Death | None:
+        """How it failed last, for its history; None where nothing tells."""
+        if self.code is None and self.first_failed_ms is None:
+            return None
+        return Death(self.code, self.first_failed_ms, self.generation, self.worker)
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """What a body names."""
+
+    command: str | None = None
+    program_id: str | None = None
+    lm: str | None = None
 
 
 def view(message: DeliveredMessage, *, trusted_users: Collection[str]) -> DeadLetterView:
@@ -62,7 +89,7 @@ def view(message: DeliveredMessage, *, trusted_users: Collection[str]) -> DeadLe
     properties = message.header.properties
     headers = _letter_headers(message, trusted_users=trusted_users)
     trail = read_trail(message, trusted_users=trusted_users)
-    command, program_id = _read_body(message)
+    named = _read_body(message)
     return DeadLetterView(
         code=_text(headers, HEADER_CODE) or _broker_code(headers),
         message=_text(headers, HEADER_MESSAGE),
@@ -71,13 +98,15 @@ def view(message: DeliveredMessage, *, trusted_users: Collection[str]) -> DeadLe
         message_id=None if HEADER_ANONYMOUS in headers else properties.message_id or None,
         correlation_id=properties.correlation_id or None,
         reply_to=properties.reply_to or None,
-        command=command,
-        program_id=program_id,
+        command=named.command,
+        program_id=named.program_id,
         size_bytes=len(message.body),
         generation=trail.generation,
         tenant=trail.tenant,
         fingerprint=_text(headers, HEADER_FINGERPRINT),
         worker=_text(headers, HEADER_WORKER),
+        lm=_text(headers, HEADER_LM) or named.lm,
+        history=trail.history,
     )
 
 
@@ -143,19 +172,23 @@ def _death(headers: Mapping[str, Any]) -> Mapping[str, Any]:
             return {}
 
 
-def _read_body(message: DeliveredMessage) -> tuple[str | None, str | None]:
-    """Return command and program id, where the body tells."""
+def _read_body(message: DeliveredMessage) -> _Named:
+    """Return command, program id and LM alias, where the body tells."""
     try:
         document = parse(message.body, max_bytes=len(message.body))
     except InvalidJSONError:
-        return None, None
-    match document:
-        case {"args": {"program_id": str(program_id)}} | {"args": {"id": str(program_id)}}:
-            found: str | None = program_id
-        case _:
-            found = None
-    command = document.get("command") if isinstance(document, dict) else None
-    return command if isinstance(command, str) else None, found
+        return _Named()
+    if not isinstance(document, Mapping):
+        return _Named()
+    args = _object(document.get("args"))
+    program_id = _text(args, "program_id") or _text(args, "id")
+    lm = _text(_object(args.get("options")), "lm") or _text(args, "lm")
+    return _Named(_text(document, "command"), program_id, lm)
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    found = as_object(value)
+    return found if isinstance(found, Mapping) else {}
 
 
 def _text(headers: Mapping[str, Any], name: str) -> str | None:

@@ -32,7 +32,7 @@ class Plan:
 
     Attributes:
         selection: Which letters.
-        limit: At most so many messages; None for all.
+        limit: At most so many messages, the oldest of those that are meant; None for all.
         is_dry_run: Only look and count.
         trusted_users: Broker users whose headers count, beside the connection's own.
         rate: Replay: at most so many messages a second; None for no bound.
@@ -56,6 +56,7 @@ class Ports:
 
     Attributes:
         on_progress: Gets messages done and messages in all.
+        on_look: Gets messages looked at and messages in all, before anything is done.
         audit: Gets a line for each message, just before it is removed. What it raises ends the run.
         check: Gets each job as a worker would get it; raises a `WorkerError` if it would be refused, and tells whether
             it could be compared with the program that it names. None: nothing is checked.
@@ -63,6 +64,7 @@ class Ports:
     """
 
     on_progress: OnProgress = _no_progress
+    on_look: OnProgress = _no_progress
     audit: Callable[[AuditLine], None] = _no_audit
     check: Check | None = None
     stop: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,11 +78,12 @@ class ReplayReport:
         queue: The dead-letter queue.
         is_dry_run: Whether nothing was changed on purpose.
         is_interrupted: Whether it was ended before it was through.
-        total: Letters that were meant.
+        total: Letters that were meant, when the run began.
+        wanted: How many of them it was to replay: all, or as many as the limit lets, without those that it skips.
         replayed: Messages that are back in their work queue; in a dry run, that would be.
-        left: Letters that were meant and stay: refused, or not come to before the end.
+        left: Letters that were meant and stay: refused, beyond the limit, or not come to before the end.
         expired: Letters that only expired, would be meant, and were not asked for.
-        unseen: Letters that were there and were not looked at: somebody else holds or took them.
+        unseen: Letters that were there and were not looked at, or not found again: somebody else holds or took them.
         unchecked: Jobs that name a program and could not be compared with it: there is no store to read.
         patched: Messages that the patch has changed, of those replayed.
         counts: (program id or None, code or None) → messages replayed.
@@ -91,6 +94,7 @@ class ReplayReport:
     is_dry_run: bool
     is_interrupted: bool = False
     total: int = 0
+    wanted: int = 0
     replayed: int = 0
     left: int = 0
     expired: int = 0
@@ -109,15 +113,19 @@ class PurgeReport:
         queue: The dead-letter queue.
         is_dry_run: Whether nothing was changed on purpose.
         is_interrupted: Whether it was ended before it was through.
+        total: Letters that were meant, when the run began.
+        wanted: How many of them it was to purge: all, or as many as the limit lets.
         purged: Messages that are gone for good; in a dry run, that would be.
         expired: Letters that only expired, would be meant, and were not asked for.
-        unseen: Letters that were there and were not looked at: somebody else holds or took them.
+        unseen: As of a replay.
         counts: (program id or None, code or None) → messages purged.
     """
 
     queue: str
     is_dry_run: bool
     is_interrupted: bool = False
+    total: int = 0
+    wanted: int = 0
     purged: int = 0
     expired: int = 0
     unseen: int = 0

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
+from contextlib import aclosing
 
 from aio_pika.abc import AbstractConnection
-from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import losses
 from worker.amqp.dead_letters.audit import AuditLine
-from worker.amqp.dead_letters.letters import DeadLetterView
 from worker.amqp.dead_letters.plan import Plan, Ports, PurgeReport
-from worker.amqp.dead_letters.source import Source, depth_of, locked, peek
+from worker.amqp.dead_letters.search import put_back
+from worker.amqp.dead_letters.source import Source, depth_of, locked
+from worker.amqp.dead_letters.survey import Survey, Tally, find_again, pass_all, survey
 from worker.amqp.topology import Topology
 from worker.message import Lane
 
@@ -29,7 +29,7 @@ async def purge(
 ) -> PurgeReport:
     """Remove the dead letters of a lane that are meant; the others stay where they are.
 
-    It looks at as many messages as there were at the start. The results of the jobs, where any are kept, stay kept.
+    Letters that come in meanwhile are left alone. The results of the jobs, where any are kept, stay kept.
 
     Raises:
         ReplayLockedError: A replay or another purge of this queue is running.
@@ -51,42 +51,39 @@ class _Purge:
         self._plan = plan
         self._ports = ports
         self._id = uuid.uuid4().hex
-        self._counts: Counter[tuple[str | None, str | None]] = Counter()
-        self._expired = 0
 
     async def run(self, depth: int) -> PurgeReport:
-        """Look at every letter, and remove those that are meant."""
-        unseen = depth
-        async for message in peek(self._channel, self._source.queue, depth):
-            if self._is_over:
-                break
-            unseen -= 1
-            letter = self._source.view(message)
-            if not self._plan.selection.takes(letter):
-                self._expired += self._plan.selection.matches(letter)
-                continue
-            await self._remove(message, letter)
-            self._ports.on_progress(self._counts.total(), min(depth, self._plan.limit or depth))
-        return self._report(unseen=0 if self._is_over else unseen)
+        """Look at every letter, and remove those that were chosen."""
+        found = await survey(self._channel, self._source, depth, plan=self._plan, ports=self._ports, judge=pass_all)
+        await put_back(self._channel)
+        if self._plan.is_dry_run:
+            return self._report(found, Tally.of(found))
+        return self._report(found, await self._remove(found))
 
-    @property
-    def _is_over(self) -> bool:
-        return self._ports.stop.is_set() or self._counts.total() == self._plan.limit
+    async def _remove(self, found: Survey) -> Tally:
+        removed, goal = Tally(is_second_pass=True), len(found.passed)
+        async with aclosing(find_again(self._channel, self._source, found)) as messages:
+            async for message, chosen in messages:
+                if self._ports.stop.is_set():
+                    removed.is_cut = True
+                    break
+                letter = self._source.view(message)
+                self._ports.audit(AuditLine.of_purge(letter, source=self._source, run_id=self._id))
+                with losses():
+                    await self._channel.basic_ack(message.delivery_tag or 0)
+                removed.note(chosen)
+                self._ports.on_progress(removed.total, goal)
+        return removed
 
-    async def _remove(self, message: DeliveredMessage, letter: DeadLetterView) -> None:
-        if not self._plan.is_dry_run:
-            self._ports.audit(AuditLine.of_purge(letter, source=self._source, run_id=self._id))
-            with losses():
-                await self._channel.basic_ack(message.delivery_tag or 0)
-        self._counts[letter.program_id, letter.code] += 1
-
-    def _report(self, *, unseen: int) -> PurgeReport:
+    def _report(self, found: Survey, done: Tally) -> PurgeReport:
         return PurgeReport(
             queue=self._source.queue,
             is_dry_run=self._plan.is_dry_run,
             is_interrupted=self._ports.stop.is_set(),
-            purged=self._counts.total(),
-            expired=self._expired,
-            unseen=unseen,
-            counts=dict(self._counts),
+            total=found.meant,
+            wanted=len(found.passed),
+            purged=done.total,
+            expired=found.expired,
+            unseen=found.unseen_by(done),
+            counts=dict(done.counts),
         )

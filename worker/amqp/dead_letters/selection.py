@@ -17,7 +17,9 @@ class Selection:
 
     Attributes:
         codes: Codes, any of them; ``expired`` is also what the broker calls so.
+        not_codes: Codes, none of them; ``expired`` is also what the broker calls so.
         programs: Program ids, any of them.
+        lms: LM aliases, any of them; a letter that tells no LM does not match.
         message_ids: Any of them.
         tenant: Whose jobs; None for everybody's.
         failed_before_ms: Unix milliseconds; a letter that does not tell its time does not match.
@@ -26,7 +28,9 @@ class Selection:
     """
 
     codes: Collection[str] = ()
+    not_codes: Collection[str] = ()
     programs: Collection[str] = ()
+    lms: Collection[str] = ()
     message_ids: Collection[str] = ()
     tenant: str | None = None
     failed_before_ms: int | None = None
@@ -42,6 +46,7 @@ class Selection:
         return (
             self._takes_code(letter)
             and (not self.programs or letter.program_id in self.programs)
+            and (not self.lms or letter.lm in self.lms)
             and (not self.message_ids or letter.message_id in self.message_ids)
             and (self.tenant is None or letter.tenant == self.tenant)
             and self._takes_time(letter.first_failed_ms)
@@ -52,9 +57,8 @@ class Selection:
         return self.has_expired or not EXPIRED_CODES.isdisjoint(self.codes)
 
     def _takes_code(self, letter: DeadLetterView) -> bool:
-        if not self.codes or letter.code in self.codes:
-            return True
-        return is_expired(letter) and "expired" in self.codes
+        is_meant = not self.codes or _is_among(letter, self.codes)
+        return is_meant and not _is_among(letter, self.not_codes)
 
     def _takes_time(self, failed_ms: int | None) -> bool:
         if self.failed_before_ms is None and self.failed_after_ms is None:
@@ -68,6 +72,10 @@ class Selection:
 def is_expired(letter: DeadLetterView) -> bool:
     """Tell whether a job did not fail, but only came too late."""
     return letter.code in EXPIRED_CODES
+
+
+def _is_among(letter: DeadLetterView, codes: Collection[str]) -> bool:
+    return letter.code in codes or (is_expired(letter) and "expired" in codes)
 
 
 EVERYTHING = Selection(has_expired=True)

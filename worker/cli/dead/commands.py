@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -24,12 +25,13 @@ from worker.cli.dead.options import (
     SkipInvalid,
     WithExpired,
     audit_file,
+    read_body,
     read_lane,
     read_patch,
     with_filters,
 )
-from worker.cli.dead.reports import print_letters, print_purge, print_queues, print_replay
-from worker.cli.dead.runs import on_broker, purge_letters, replay_letters
+from worker.cli.dead.reports import print_letter, print_letters, print_purge, print_queues, print_replay
+from worker.cli.dead.runs import browsing, purge_letters, replay_letters
 from worker.cli.printing import print_json
 from worker.cli.running import EXIT_ERROR, EXIT_INTERRUPTED, load_settings, stop
 
@@ -52,10 +54,15 @@ def add_to(app: typer.Typer) -> None:
 
 @_dead.command("list")
 def list_queues(*, as_json: AsJSON = False) -> None:
-    """Count the dead letters of each queue."""
+    """Count the dead letters of each queue, by code, program and LM.
+
+    Looks at every letter and leaves it where it is: some 5,000 letters a second. Meanwhile they are held, and another
+    `dead` command does not see them.
+    """
     from worker.amqp.dead_letters import list_dead
 
-    queues = on_broker(load_settings(), list_dead)
+    settings = load_settings()
+    queues = browsing(settings, list_dead, has_bar=not as_json)
     if as_json:
         print_json([asdict(queue) for queue in queues])
     else:
@@ -66,30 +73,52 @@ def list_queues(*, as_json: AsJSON = False) -> None:
 @with_filters
 def show_letters(
     queue: QueueName,
+    job: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A message id or correlation id: show all of this one job.")
+    ] = None,
     *,
     filters: Filters,
-    limit: Annotated[int, typer.Option(min=1, help="How many, the oldest first.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many, the oldest first.")] = 20,
+    body: Annotated[bool, typer.Option("--body", help="With ID: the body too, with the job's inputs.")] = False,
     as_json: AsJSON = False,
 ) -> None:
-    """Show dead letters and leave them where they are.
+    """Show dead letters and leave them where they are: a line for each, or everything about one job.
 
-    Exits with 0; 1 where the broker refuses, 2 where it cannot be reached.
+    Looks at the whole queue and sorts it by the time of the first failure, then by message id; two looks in a row agree.
+    Meanwhile the letters are held, and another `dead` command does not see them.
+
+    Exits with 0; 1 where the broker refuses or there is no letter of ID, 2 where the broker cannot be reached.
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
-    selection = filters.selection(has_expired=True)
+    if job is not None:
+        _show_one(settings, lane, job=job, has_body=body, as_json=as_json)
+        return
+    if body:
+        raise typer.BadParameter("needs the ID of a job", param_hint="--body")
     from worker.amqp.dead_letters import show
 
-    letters = on_broker(
-        settings,
-        lambda connection, topology: show(
-            connection, topology, lane, limit=limit, selection=selection, trusted_users=settings.trusted_users
-        ),
-    )
+    step = functools.partial(show, lane=lane, limit=limit, selection=filters.selection(has_expired=True))
+    letters = browsing(settings, step, has_bar=not as_json)
     if as_json:
         print_json([asdict(letter) for letter in letters])
     else:
         print_letters(letters)
+
+
+def _show_one(settings: Settings, lane: Lane, *, job: str, has_body: bool, as_json: bool) -> None:
+    from worker.amqp.dead_letters import find
+
+    found = browsing(settings, functools.partial(find, lane=lane, job_id=job), has_bar=not as_json)
+    if not found:
+        raise stop(f"No dead letter of {lane} has the message id or correlation id {job}", code=EXIT_ERROR)
+    bodies = [read_body(raw) if has_body else None for _, raw in found]
+    if as_json:
+        own = ({"body": body} if has_body else {} for body in bodies)
+        print_json([{**asdict(letter), **more} for (letter, _), more in zip(found, own, strict=True)])
+        return
+    for (letter, _), body in zip(found, bodies, strict=True):
+        print_letter(letter, body=body)
 
 
 @_dead.command("replay")
@@ -108,16 +137,18 @@ def replay_command(
     audit: AuditFile = None,
     as_json: AsJSON = False,
 ) -> None:
-    """Send dead letters back to their work queue, once each, the oldest first.
+    """Send dead letters back to their work queue, once each.
 
-    Before anything moves, each one is checked as a worker would check it today; if one would fail again, nothing
-    moves, unless --skip-invalid or --force. Inputs are checked where the store (DSPEX_STORE_URL) is at hand.
+    First the whole queue is looked at. --limit chooses the oldest that match, by the time of their first failure, then by
+    message id. Before anything moves, each chosen one is checked as a worker would check it today; if one would fail
+    again, nothing moves, unless --skip-invalid, by which the next ones take their place, or --force. Inputs are checked
+    where the store (DSPEX_STORE_URL) is at hand. Letters that come in meanwhile are left alone.
 
     Safe to interrupt: each one is copied, the copy is confirmed, and only then the dead letter is removed. Killed or
     not, run it again for the rest. Ctrl-C ends it after the message in hand.
 
-    Exits with 0 when it is through; 1 where a letter would fail again or is held by somebody else, or another replay
-    runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
+    Exits with 0 when it is through; 1 where fewer were moved than were chosen, where a letter would fail again or is held
+    by somebody else, or another replay runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
@@ -145,8 +176,10 @@ def purge_command(
 ) -> None:
     """Remove dead letters for good, each with a line in the audit file.
 
-    Exits with 0 when it is through; 1 where the answer is no, somebody else holds letters, or another replay or purge
-    runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
+    First the whole queue is looked at; --limit chooses the oldest that match. Letters that come in meanwhile stay.
+
+    Exits with 0 when it is through; 1 where fewer were removed than were chosen, the answer is no, somebody else holds
+    letters, or another replay or purge runs; 2 where the broker cannot be reached; 130 after Ctrl-C.
     """
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
@@ -156,7 +189,7 @@ def purge_command(
         plan = _confirm(settings, lane, plan=plan, audit=path)
     report = purge_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
     print_purge(report, as_json=as_json)
-    _end(report)
+    _end(report, done=report.purged)
 
 
 def _plan(settings: Settings, selection: Selection, *, limit: int | None, is_dry_run: bool) -> Plan:
@@ -171,14 +204,14 @@ def _replay(settings: Settings, lane: Lane, *, plan: Plan, audit: Path | None, a
     report = replay_letters(settings, lane=lane, plan=plan, audit=path, has_bar=not as_json)
     print_replay(report, plan=plan, as_json=as_json)
     is_held_up = plan.on_refusal == "stop" and any(not refusal.is_final for refusal in report.refusals)
-    _end(report, is_held_up=is_held_up)
+    _end(report, done=report.replayed, is_held_up=is_held_up)
 
 
-def _end(report: ReplayReport | PurgeReport, *, is_held_up: bool = False) -> None:
+def _end(report: ReplayReport | PurgeReport, *, done: int, is_held_up: bool = False) -> None:
     """Exit with what a run has come to, if it is not through."""
     if report.is_interrupted:
         raise typer.Exit(EXIT_INTERRUPTED)
-    if is_held_up or report.unseen:
+    if is_held_up or report.unseen or done < report.wanted:
         raise typer.Exit(EXIT_ERROR)
 
 

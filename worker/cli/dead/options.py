@@ -37,10 +37,20 @@ def read_age(text: str) -> float:
 QueueName = Annotated[str, typer.Argument(metavar="QUEUE", help="create, execute, control, or a queue's full name.")]
 AsJSON = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Count and check, and change nothing.")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many; default: all that are there now.")]
+Limit = Annotated[
+    int | None,
+    typer.Option(min=1, help="At most so many: the oldest that match, of all in the queue. Default: all that match."),
+]
 Codes = Annotated[
     list[str] | None,
     typer.Option("--code", metavar="CODE", help="Only letters of this code, e.g. lm_unavailable; may be repeated."),
+]
+NotCodes = Annotated[
+    list[str] | None,
+    typer.Option("--not-code", metavar="CODE", help="No letters of this code; may be repeated."),
+]
+LMAliases = Annotated[
+    list[str] | None, typer.Option("--lm", metavar="ALIAS", help="Only jobs of this LM; may be repeated.")
 ]
 Programs = Annotated[
     list[str] | None, typer.Option("--program", metavar="ID", help="Only jobs of this program; may be repeated.")
@@ -84,7 +94,9 @@ class Filters:
     """Which letters are meant, as the command line says it; each field is an option."""
 
     code: Codes = None
+    not_code: NotCodes = None
     program: Programs = None
+    lm: LMAliases = None
     message_id: MessageIds = None
     tenant: Tenant = None
     older_than: OlderThan = None
@@ -103,7 +115,9 @@ class Filters:
         before_ms, after_ms = (None if age is None else now_ms - round(age * 1_000) for age in ages)
         return Selection(
             codes=frozenset(self.code or ()),
+            not_codes=frozenset(self.not_code or ()),
             programs=frozenset(self.program or ()),
+            lms=frozenset(self.lm or ()),
             message_ids=frozenset(self.message_id or ()),
             tenant=self.tenant,
             failed_before_ms=before_ms,
@@ -171,6 +185,17 @@ def read_patch(text: str | None) -> dict[str, Any] | None:
     if not isinstance(patch, dict):
         raise _bad_patch('must be an object, such as {"inputs": {"text": "…"}, "options": {"lm": null}}')
     return patch
+
+
+def read_body(body: bytes) -> Any:
+    """Return a letter's body as JSON, or as text where it is none."""
+    from worker.errors import WorkerError
+    from worker.message import parse
+
+    try:
+        return parse(body, max_bytes=len(body))
+    except WorkerError:
+        return body.decode("utf-8", "replace")
 
 
 def audit_file(path: Path | None, *, namespace: str) -> Path:

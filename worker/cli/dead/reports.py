@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from worker.cli.printing import escape, print_json, print_table
+from worker.cli.printing import escape, print_json, print_lines, print_table
 
 if TYPE_CHECKING:
     from worker.amqp.dead_letters import DeadLetterView, DeadQueue, Plan, PurgeReport, Refusal, ReplayReport
@@ -18,19 +19,68 @@ _MAX_SHOWN = 20
 
 
 def print_queues(queues: Sequence[DeadQueue]) -> None:
-    """Print how many letters each queue has."""
+    """Print how many letters each queue has, and of which kinds."""
     print_table(("queue", "lane", "messages"), [(queue.name, queue.lane, queue.messages) for queue in queues])
+    groups = [(queue.lane, group) for queue in queues for group in queue.groups]
+    if not groups:
+        return
+    typer.echo()
+    columns = ("lane", "messages", "code", "program", "lm", "oldest", "newest")
+    print_table(
+        columns,
+        (
+            (
+                lane,
+                group.messages,
+                group.code,
+                group.program_id,
+                group.lm,
+                _when(group.oldest_ms),
+                _when(group.newest_ms),
+            )
+            for lane, group in groups
+        ),
+    )
 
 
 def print_letters(letters: Sequence[DeadLetterView]) -> None:
-    """Print letters, one a row."""
+    """Print letters, one a line, cut to the width of the terminal."""
     if not letters:
         typer.echo("No dead letters.")
         return
-    columns = ["message_id", "program_id", "code", "message", "attempts", "generation"]
+    columns = ["message_id", "failed", "program_id", "lm", "code", "attempts", "generation", "message"]
     if any(letter.tenant for letter in letters):
-        columns.insert(2, "tenant")
-    print_table(columns, ([getattr(letter, column) for column in columns] for letter in letters))
+        columns.insert(3, "tenant")
+    print_lines(columns, ([_cell(letter, column) for column in columns] for letter in letters))
+
+
+def print_letter(letter: DeadLetterView, *, body: object = None) -> None:
+    """Print everything that is known of one letter, a line for each fact, and its body if there is one."""
+    facts = {**asdict(letter), "first_failed": _when(letter.first_failed_ms)}
+    history = facts.pop("history")
+    del facts["first_failed_ms"]
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        typer.echo(f"{name:<{width}}  {'–' if value is None else escape(str(value))}")
+    for death in history:
+        told = f"{death['code'] or '–'} at {_when(death['failed_ms'])}, generation {death['generation']}"
+        typer.echo(escape(f"{'before':<{width}}  {told}, {death['worker'] or '–'}"))
+    if body is not None:
+        print_json(body)
+
+
+def _cell(letter: DeadLetterView, column: str) -> object:
+    return _when(letter.first_failed_ms) if column == "failed" else getattr(letter, column)
+
+
+def _when(milliseconds: int | None) -> str | None:
+    """Return a time in UTC, to the second; None where there is none, or no calendar has it."""
+    if milliseconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(milliseconds / 1_000, tz=UTC).strftime("%Y-%m-%d %H:%M:%S")
+    except (OverflowError, OSError, ValueError):
+        return str(milliseconds)
 
 
 def print_replay(report: ReplayReport, *, plan: Plan, as_json: bool) -> None:
@@ -60,7 +110,7 @@ def print_purge(report: PurgeReport, *, as_json: bool) -> None:
         return
     _print_counts(report)
     verb = "would be purged" if report.is_dry_run else "purged"
-    typer.echo(f"{report.purged} {verb} from {report.queue}")
+    typer.echo(f"{report.purged} of {report.total} {verb} from {report.queue}")
     _tell_expired(report)
     _tell_unseen(report)
     if report.is_interrupted:

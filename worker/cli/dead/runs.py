@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from worker.cli.running import EXIT_ERROR, EXIT_NOBODY, describe_broker_trouble, run, stop
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from worker.settings import Settings
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 def replay_letters(settings: Settings, *, lane: Lane, plan: Plan, audit: Path, has_bar: bool) -> ReplayReport:
@@ -43,6 +44,35 @@ def purge_letters(settings: Settings, *, lane: Lane, plan: Plan, audit: Path, ha
     async def step(connection: AbstractConnection, topology: Topology) -> PurgeReport:
         with _ports(plan, audit=audit, has_bar=has_bar) as ports:
             return await purge(connection, topology, lane, plan=plan, ports=ports)
+
+    return on_broker(settings, step)
+
+
+class Browse(Protocol[T_co]):
+    """A look at dead letters, such as `worker.amqp.dead_letters.show` once it knows the lane."""
+
+    def __call__(
+        self,
+        connection: AbstractConnection,
+        topology: Topology,
+        *,
+        trusted_users: Collection[str],
+        on_look: OnProgress,
+    ) -> Coroutine[Any, Any, T_co]:
+        """Look, and return what was found."""
+        ...
+
+
+def browsing(settings: Settings, look: Browse[T], *, has_bar: bool) -> T:
+    """Run a look at dead letters with a progress bar.
+
+    Raises:
+        typer.Exit: With 1 where something refuses, with 2 where the broker cannot be reached.
+    """
+
+    async def step(connection: AbstractConnection, topology: Topology) -> T:
+        with _progress_bar(is_shown=has_bar) as on_look:
+            return await look(connection, topology, trusted_users=settings.trusted_users, on_look=on_look)
 
     return on_broker(settings, step)
 
@@ -112,8 +142,8 @@ def _ports(plan: Plan, *, audit: Path, has_bar: bool, check: Check | None = None
     from worker.amqp.dead_letters import AuditTrail, Ports
 
     with contextlib.ExitStack() as stack:
-        on_progress = stack.enter_context(_progress_bar(is_shown=has_bar))
-        ports = Ports(on_progress=on_progress, check=check)
+        on_look = stack.enter_context(_progress_bar(is_shown=has_bar))
+        ports = Ports(on_progress=on_look, on_look=on_look, check=check)
         if not plan.is_dry_run:
             ports = replace(ports, audit=stack.enter_context(AuditTrail.open(audit)).write)
         stack.enter_context(_stopping_softly(ports.stop))
