@@ -27,7 +27,7 @@ LM trouble that stays                                lm_invalid_request lm_not_c
                                                      context_window_exceeded
 outputs stay invalid, or fit into no reply           output_invalid                         error    DeadLetter
 over its time, calls or cost                         timeout budget_exceeded                error    DeadLetter
-killed its worker three times                        worker_lost                            error    DeadLetter
+killed its worker 3 times, or was stopped too often  worker_lost                            error    DeadLetter
 a bug                                                internal                               error    DeadLetter
 properties too large to copy                         invalid_request                        error    Reject
 shutdown, connection lost                            –                                      none     Leave

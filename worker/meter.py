@@ -27,7 +27,7 @@ class Meter:
         deadline_ms: Unix milliseconds after which no further call is begun, or None.
         max_cost_usd: What the job may cost, over all its deliveries, in US dollars; None for no bound.
         calls_before: LM calls of earlier deliveries.
-        calls_lost: Calls that a worker may have made before it died: one for each crash. They count against the
+        calls_lost: Calls that a worker may have made before it died: one for each crash or stop. They count against the
             budget of calls; what they cost is not known.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.

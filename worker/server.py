@@ -37,7 +37,7 @@ from worker.message import Lane
 from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings
-from worker.store import Store, StoreMisfitError, StoreUnavailableError
+from worker.store import Store, StoreMisfitError, StoreUnavailableError, steadily
 from worker.store.availability import pauses
 from worker.telemetry import log_bug
 
@@ -88,7 +88,7 @@ async def _started(
     stack: contextlib.AsyncExitStack, settings: Settings, *, worker_id: str, stop: asyncio.Event
 ) -> Consumer | None:
     """Start the worker, however long its broker or its store is away, unless a signal comes first: then nothing is in hand yet."""
-    starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id)))
+    starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id, stop=stop)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -101,8 +101,13 @@ async def _started(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consumer]:
+async def running(settings: Settings, *, worker_id: str, stop: asyncio.Event | None = None) -> AsyncIterator[Consumer]:
     """Start everything in the order of its dependencies, and stop it the other way round.
+
+    Args:
+        settings: The worker's settings.
+        worker_id: Its name.
+        stop: Set when the process is told to stop, which is then noted in the rows of the jobs in hand.
 
     Yields:
         The consumer, whose lanes come up by themselves: `Consumer.begun` tells when they have.
@@ -126,6 +131,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         await publisher.start()
         await consumer.start()
         stack.push_async_callback(consumer.close)
+        await stack.enter_async_context(_noting_stop(store, stop or asyncio.Event()))
         await stack.enter_async_context(
             _chores(
                 _Chore("flush", _FLUSH_SECONDS, left.commands.flush_runs),
@@ -274,6 +280,26 @@ async def _chores(*chores: _Chore) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _noting_stop(store: Store, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Note in the rows of the jobs in hand that the process was told to stop, beside the drain: nothing waits for it.
+
+    A platform that kills the process before the drain is over is then known to have done so. A store that is away is
+    asked until it answers, or the drain is over.
+    """
+
+    async def note() -> None:
+        await stop.wait()
+        await steadily(store.note_stop)
+
+    task = asyncio.create_task(note(), name="dspex stop note")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _last_flush(store: Store, commands: Commands) -> None:

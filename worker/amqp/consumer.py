@@ -202,7 +202,7 @@ class Consumer:
     async def _take_suspect(self, incoming: Incoming) -> None:
         """Run a suspect alone, or end it unseen where that was tried often enough."""
         delivery = incoming.delivery
-        if not is_convicted(delivery):
+        if not is_convicted(delivery, max_stops=self._settings.max_stops):
             await self._isolate(incoming, hop(delivery, delay_ms=self._settings.delays_ms[0]))
             return
         outcome = sentence(delivery, settings=self._settings)

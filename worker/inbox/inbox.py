@@ -26,6 +26,9 @@ MAX_CRASHES = 3
 # From so many on it runs alone. One crash is most often not the job's fault, and a worker that was killed with a thousand
 # jobs in hand must not leave a thousand to be run one by one; a killer has company twice, and harms nobody for good.
 CRASHES_TO_ISOLATE = 2
+# The platform's kills tell nothing against a job, so it has company for longer; but one that makes its worker too slow to
+# stop in time is no neighbour to be stopped with.
+STOPS_TO_ISOLATE = 3
 # Claims that one delivery makes in a row, where runs that it joins end without an outcome.
 _MAX_CLAIMS = 4
 
@@ -155,7 +158,7 @@ class Inbox:
     async def _run(self, job: Job, standing: Standing, run: Run) -> Outcome:
         try:
             self._check_startable(job, standing)
-            if standing.crashes >= CRASHES_TO_ISOLATE and not job.delivery.is_alone:
+            if _needs_isolation(standing) and not job.delivery.is_alone:
                 return await self._isolate(job, standing)
             stored = await run(job, standing)
         except (asyncio.CancelledError, StoreUnavailableError):
@@ -173,6 +176,8 @@ class Inbox:
             raise cancelled()
         if standing.crashes >= MAX_CRASHES:
             raise WorkerLostError(f"its worker died {standing.crashes} times while it ran")
+        if standing.stops >= self._settings.max_stops:
+            raise _stopped_too_often(standing.stops, drain=self._settings.drain)
         check_deadline(job, now_ms=self._clock_ms())
 
     async def _isolate(self, job: Job, standing: Standing) -> Outcome:
@@ -181,5 +186,17 @@ class Inbox:
         Whoever was in hand with a killer has its crashes counted; only the killer gets the last one, for it runs alone.
         """
         await self._rows.release(standing, is_attempt=False)
-        log.warning("job.isolated", message_id=job.key, crashes=standing.crashes)
+        log.warning("job.isolated", message_id=job.key, crashes=standing.crashes, stops=standing.stops)
         return self._outcomes.isolated(job, standing)
+
+
+def _needs_isolation(standing: Standing) -> bool:
+    return standing.crashes >= CRASHES_TO_ISOLATE or standing.stops >= STOPS_TO_ISOLATE
+
+
+def _stopped_too_often(stops: int, *, drain: float) -> WorkerLostError:
+    times = "once" if stops == 1 else f"{stops} times"
+    return WorkerLostError(
+        f"the platform stopped and then killed its worker {times} while it ran; give workers more time to stop than "
+        f"DSPEX_DRAIN_SECONDS ({drain:g} s), on Kubernetes with terminationGracePeriodSeconds"
+    )

@@ -80,6 +80,12 @@ class Settings(BaseSettings):
         default=1_800, gt=0, description="the broker's `consumer_timeout`; AMQP cannot tell it"
     )
     lease_seconds: float = Field(default=10, ge=2, description="a worker that was silent for so long is taken for dead")
+    max_stops: int = Field(
+        default=10,
+        ge=1,
+        le=40,
+        description="workers that the platform stops and then kills with a job in hand, before the job is dead-lettered",
+    )
     max_attempts: int = Field(default=7, ge=1, description="runs that reached the LM before a job is dead-lettered")
     delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
         default=(1, 5, 30, 120, 600, 3_600), description="steps of the delay ladder, ascending, comma-separated"

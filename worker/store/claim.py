@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Connection,
     and_,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     case,
     exists,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -51,6 +53,8 @@ _NEW_ROW: dict[str, Any] = {
     "claimed_ms": NowMs(),
     "attempts": 0,
     "crashes": 0,
+    "stops": 0,
+    "stop_noted_ms": case((bindparam("is_stopping", type_=Boolean), NowMs()), else_=null()),
     "lm_calls": 0,
     "unpriced_lm_calls": 0,
     "first_seen_ms": NowMs(),
@@ -64,6 +68,7 @@ _CLAIMED = (
     jobs.c.not_before_ms,
     jobs.c.attempts,
     jobs.c.crashes,
+    jobs.c.stops,
     jobs.c.lm_calls,
     jobs.c.unpriced_lm_calls,
     jobs.c.cost_usd,
@@ -132,20 +137,36 @@ def _changes(new: Any, *, is_taken: ColumnElement[bool], is_higher: ColumnElemen
 
     changes: dict[str, Any] = {
         name: taken(name, new[name])
-        for name in ("generation", "body_hash", "state", "owner", "claim_token", "claimed_ms", "expires_ms")
+        for name in (
+            "generation",
+            "body_hash",
+            "state",
+            "owner",
+            "claim_token",
+            "claimed_ms",
+            "stop_noted_ms",
+            "expires_ms",
+        )
     }
     emptied = ("not_before_ms", "outcome", "code", "reply", "settlement", "settled_ms")
     changes |= {name: taken(name, null()) for name in emptied}
     changes |= {name: restarted(name, 0) for name in ("attempts", "lm_calls", "unpriced_lm_calls")}
     changes["cost_usd"] = restarted("cost_usd", null())
     changes["first_seen_ms"] = restarted("first_seen_ms", new.first_seen_ms)
-    changes["crashes"] = case(
-        (and_(is_taken, is_higher), 0),
-        # A leftover of this living process killed nobody.
-        (and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan")), jobs.c.crashes + 1),
-        else_=jobs.c.crashes,
-    )
-    return changes
+    return changes | _deaths(is_taken=is_taken, is_higher=is_higher)
+
+
+def _deaths(*, is_taken: ColumnElement[bool], is_higher: ColumnElement[bool]) -> dict[str, Any]:
+    """Return the counts of workers that died with the job in hand: on their own, or after they were told to stop."""
+    # A leftover of this living process killed nobody.
+    is_takeover = and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan"))
+    was_stopped = and_(jobs.c.stop_noted_ms.is_not(None), jobs.c.stop_noted_ms >= jobs.c.claimed_ms)
+
+    def counted(column: str, event: ColumnElement[bool]) -> ColumnElement[int]:
+        begun_anew = (and_(is_taken, is_higher), 0)
+        return case(begun_anew, (and_(is_takeover, event), jobs.c[column] + 1), else_=jobs.c[column])
+
+    return {"crashes": counted("crashes", not_(was_stopped)), "stops": counted("stops", was_stopped)}
 
 
 # The flags, and a row without a name where the job has a cancel mark: one round trip for both.
@@ -154,7 +175,7 @@ _READ_ORDERS = union_all(
     select(literal_column("''"), literal_column("''")).select_from(cancellations).where(*IS_MARKED),
 )
 _STATES = frozenset(("running", "waiting", "done"))
-_NUMBERS = ("generation", "attempts", "crashes", "lm_calls", "unpriced_lm_calls", "first_seen_ms")
+_NUMBERS = ("generation", "attempts", "crashes", "stops", "lm_calls", "unpriced_lm_calls", "first_seen_ms")
 _CLAIM = {"sqlite": _make_claim(sqlite.insert), "postgresql": _make_claim(postgresql.insert)}
 
 
@@ -201,6 +222,7 @@ def _to_claim(
         token=token if verdict is Verdict.MINE else "",
         attempts=row.attempts,
         crashes=row.crashes,
+        stops=row.stops,
         lm_calls=row.lm_calls,
         cost_usd=row.cost_usd,
         first_seen_ms=row.first_seen_ms,
@@ -238,6 +260,7 @@ def _claim_row(
         "orphan": orphan,
         "lease_ms": tenure.lease_ms,
         "row_age_ms": tenure.row_age_ms,
+        "is_stopping": tenure.is_stopping,
     }
     return connection.execute(_CLAIM[connection.dialect.name], values).one()
 

@@ -5,6 +5,7 @@ from                           event                          to
 =============================  =============================  =========================================================
 –                              `claim`                        running
 running, owner dead            `claim`                        running, crashes + 1
+running, owner stopped, dead   `claim`                        running, stops + 1
 running, owner this process    `claim`, same generation       unchanged: HERE
 running, owner alive           `claim`                        unchanged: ELSEWHERE
 running                        `finish` with a success        done(success), under any token
@@ -26,6 +27,10 @@ running, waiting               untouched for too long         deleted by `sweep`
 
 A row that waits has a time only after LM trouble, until a claim or a cancel clears it: a delivery that comes before its
 copy on the ladder must not call the LM before that. Any other release leaves the row free for whoever comes.
+
+An owner that is told to stop writes that down for the rows that it runs (`worker.store.stops`), and a claim that it makes after that
+tells it at once. Its death is then no sign against the job. A mark that is older than the claim is of an earlier one, left
+by a worker that does not know the column, and does not count.
 
 A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0 and whatever its time. A row
 of this process under a token that it does not hold counts as one of a dead owner. However many crashes are counted, the
@@ -81,12 +86,14 @@ class Tenure:
         owner: This process, under a name that no other process ever had.
         lease_ms: How old a heartbeat may be before its owner counts as dead.
         row_age_ms: How long a row that is not done is kept after it was last touched.
+        is_stopping: Whether this process was told to stop.
     """
 
     namespace: str
     owner: str
     lease_ms: int
     row_age_ms: int
+    is_stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +202,7 @@ _RELEASE = (
         attempts=jobs.c.attempts + bindparam("b_attempts", type_=Integer),
         expires_ms=NowMs() + bindparam("b_row_age_ms", type_=BigInteger),
         not_before_ms=NowMs() + bindparam("b_pause_ms", type_=BigInteger),
+        stop_noted_ms=None,
         **_ADD_SPENT,
     )
 )

@@ -172,7 +172,7 @@ class Claim:
         verdict: What to do with the job.
         token: Names this claim in later calls; empty unless the verdict is MINE.
         attempts: Runs of this generation that reached the LM before this one.
-        crashes: Claims of this generation whose worker died under them.
+        crashes: Claims of this generation whose worker died under them, without having been told to stop.
         lm_calls: LM calls of this generation so far.
         cost_usd: Sum of the known costs of this generation so far; None while no cost is known.
         first_seen_ms: When this generation was first claimed.
@@ -183,6 +183,7 @@ class Claim:
             is higher than ``cost_usd``.
         flags: Name → value of the flags that were set, with MINE only.
         is_cancelled: Whether the job has a cancel mark, with MINE only.
+        stops: Claims of this generation whose worker was told to stop, and died before the job ended.
     """
 
     verdict: Verdict
@@ -198,3 +199,4 @@ class Claim:
     unpriced_lm_calls: int = 0
     flags: Mapping[str, str] = field(default_factory=dict)
     is_cancelled: bool = False
+    stops: int = 0
