@@ -146,7 +146,7 @@ class Questions:
         return {name: figures[name] for name in _OF_TENANTS} | {"adoption": programs}
 
     async def get_result(self, job: Job) -> dict[str, Any]:
-        """Return the kept reply of a job, with ``status`` ``done``; else no reply, and how far the job is.
+        """Return the kept reply of a job, its generation and when it was stored, with ``status`` ``done``; else how far it is.
 
         ``cancelled``; ``running``; ``waiting`` on the ladder or to be delivered again; ``unknown`` where the store knows
         nothing of it: it is still in its queue, was refused, is forgotten, or never was.
@@ -155,10 +155,11 @@ class Questions:
         state = await self._store.get_state(message_id, tenant=job.tenant)
         stored = await self._store.get_result(message_id, tenant=job.tenant) if state == "done" else None
         if stored is not None:
-            return {"message_id": message_id, "status": "done", "reply": _kept_reply(stored)}
+            kept = {"generation": stored.generation, "stored_ms": stored.stored_ms, "reply": _kept_reply(stored)}
+            return {"message_id": message_id, "status": "done", **kept}
         is_cancelled = await self._store.find_cancelled({(job.tenant, message_id)})
         status = "cancelled" if is_cancelled else state if state in ("running", "waiting") else "unknown"
-        return {"message_id": message_id, "status": status, "reply": None}
+        return {"message_id": message_id, "status": status, "generation": None, "stored_ms": None, "reply": None}
 
     async def get_flags(self, job: Job) -> dict[str, Any]:
         """Return the flags in force, and which of them were set: the others have this worker's start values."""

@@ -92,6 +92,7 @@ def ticket_of(job: Job, key: str) -> Ticket:
         generation=job.delivery.trail.generation,
         program_id=program_id if isinstance(program_id, str) else None,
         tenant=job.tenant,
+        is_rerun=job.delivery.is_rerun,
     )
 
 

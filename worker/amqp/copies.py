@@ -12,6 +12,7 @@ of the original                                     the copy
 ``x-death``, ``x-first-death-*``, ``x-last-death-*``,
 ``x-delivery-count``, ``CC``, ``BCC``               drops them: they are the broker's own, or would route it elsewhere
 internal headers and those of dead letters          drops them, forged or not, and writes its own
+``x-dspex-rerun``                                   a retry keeps it; in a dead letter the generation tells
 routing key                                         goes into ``x-dspex-original-routing-key``
 =================================================== ==================================================================
 
@@ -30,7 +31,7 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.amqp.incoming import HEADER_ANONYMOUS, HEADER_DELIVERY_COUNT, Incoming
-from worker.message import HEADER_ATTEMPTS, HEADER_DEADLINE, INTERNAL_HEADERS, Letter, Reply, Trail
+from worker.message import HEADER_ATTEMPTS, HEADER_DEADLINE, HEADER_RERUN, INTERNAL_HEADERS, Letter, Reply, Trail
 
 HEADER_CODE = "x-dspex-code"
 HEADER_MESSAGE = "x-dspex-message"
@@ -45,7 +46,7 @@ MAX_HEADER_BYTES = 1024
 PERSISTENT = 2
 
 _DROPPED = frozenset(
-    ("x-death", HEADER_DELIVERY_COUNT, "CC", "BCC", HEADER_ANONYMOUS, *INTERNAL_HEADERS, *LETTER_HEADERS)
+    ("x-death", HEADER_DELIVERY_COUNT, "CC", "BCC", HEADER_ANONYMOUS, HEADER_RERUN, *INTERNAL_HEADERS, *LETTER_HEADERS)
 )
 _DROPPED_PREFIXES = ("x-first-death-", "x-last-death-")
 
@@ -83,6 +84,8 @@ def delay_copy(incoming: Incoming, *, trail: Trail, sender: Sender, now_ms: int)
     """Write the properties of a retry."""
     delivery = incoming.delivery
     headers = _public_headers(incoming.message)
+    if delivery.is_rerun:
+        headers[HEADER_RERUN] = delivery.headers[HEADER_RERUN]
     if delivery.expires_in_ms is not None and delivery.trail.first_delivered_ms is None:
         first_ms = now_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
         headers[HEADER_DEADLINE] = _earlier(headers.get(HEADER_DEADLINE), first_ms + delivery.expires_in_ms)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import InvalidOperation
 from typing import Any, Literal, assert_never
 
@@ -14,7 +14,7 @@ from aiormq.abc import DeliveredMessage
 from worker.amqp.connection import losses
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.shortstr import Unreadable
-from worker.message import HEADER_GENERATION, HEADER_TENANT, Delivery, Lane, Trail
+from worker.message import HEADER_GENERATION, HEADER_TENANT, Delivery, Lane, Trail, rerun_of
 
 MAX_PROPERTIES_BYTES = 64 * 1024
 HEADER_DELIVERY_COUNT = "x-delivery-count"
@@ -90,6 +90,7 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
     properties = message.header.properties
     headers: Mapping[str, Any] = properties.headers or {}
     is_trusted = properties.user_id in trusted_users
+    rerun = rerun_of(headers)
     delivery = Delivery(
         lane=lane,
         body=message.body,
@@ -99,12 +100,13 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         content_type=properties.content_type or None,
         content_encoding=properties.content_encoding or None,
         headers=headers,
-        trail=Trail.from_headers(headers) if is_trusted else Trail(),
+        trail=_trail(headers, is_trusted=is_trusted, rerun=rerun),
         user_id=_tenant(headers) if is_trusted and is_copy(headers) else properties.user_id or None,
         delivery_count=_count(headers.get(HEADER_DELIVERY_COUNT)),
         expires_in_ms=_milliseconds(properties.expiration),
         unreadable=tuple(_unreadable(properties, headers)),
         is_oversized=not is_copyable(properties),
+        is_rerun=rerun is not None,
         is_gone=lambda: bool(message.channel.is_closed),
     )
     return Incoming(message, delivery, queue)
@@ -126,6 +128,12 @@ def is_copyable(properties: Any) -> bool:
 def is_copy(headers: Mapping[str, Any]) -> bool:
     """Tell whether a trusted sender's message is a copy, whose ``user_id`` is the copier's: each has a generation."""
     return HEADER_GENERATION in headers
+
+
+def _trail(headers: Mapping[str, Any], *, is_trusted: bool, rerun: int | None) -> Trail:
+    """Return the trail; anybody may ask for a rerun, which is the generation after the one that it is of."""
+    trail = Trail.from_headers(headers) if is_trusted else Trail()
+    return trail if rerun is None else replace(trail, generation=rerun + 1)
 
 
 def _tenant(headers: Mapping[str, Any]) -> str | None:

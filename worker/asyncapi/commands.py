@@ -187,7 +187,8 @@ def _about_programs() -> Iterator[Command]:
 
 def _about_jobs() -> Iterator[Command]:
     states = ["done", "cancelled", "running", "waiting", "unknown"]
-    kept = record({**_MESSAGE_ID, "status": {"enum": states}, "reply": or_null(OBJECT)})
+    of_done = {"generation": or_null(COUNT), "stored_ms": or_null(COUNT), "reply": or_null(OBJECT)}
+    kept = record({**_MESSAGE_ID, "status": {"enum": states}, **of_done})
     cancelled = record({**_MESSAGE_ID, "status": {"enum": ["cancelled", "already_cancelled", "too_late"]}})
     yield Command("cancel", "control", "Stop a job, queued or running.", _ONE_JOB, cancelled)
     yield Command("get_result", "control", "Return the kept reply of a job.", _ONE_JOB, kept)

@@ -5,17 +5,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from worker.errors import IdempotencyConflictError, InvalidRequestError, WorkerError, WorkerLostError
+from worker.errors import IdempotencyConflictError, InvalidRequestError, RefusedError, WorkerError, WorkerLostError
 from worker.flags import Flags
 from worker.inbox.endings import Endings, report_bug
 from worker.inbox.joins import Joins
 from worker.inbox.outcomes import Outcomes
 from worker.inbox.rows import Rows
-from worker.message import MAX_KEPT_BYTES, Delay, Job, Outcome, check_deadline, encode_success, too_large
+from worker.message import (
+    HEADER_RERUN,
+    MAX_KEPT_BYTES,
+    Delay,
+    Job,
+    Outcome,
+    check_deadline,
+    encode_success,
+    too_large,
+)
 from worker.runs import Runs, cancelled
 from worker.settings import Settings
 from worker.standing import Standing
@@ -77,9 +87,9 @@ class Inbox:
             claim = await self._rows.claim(job, job.key)
             match claim.verdict:
                 case Verdict.MINE:
-                    return await self._lead(job, claim, run)
-                case Verdict.CONFLICT:
-                    raise IdempotencyConflictError("The same message id was used before with other content")
+                    return await self._lead(_at_generation(job, claim.generation), claim, run)
+                case Verdict.CONFLICT | Verdict.AHEAD:
+                    raise _refusal(job, claim)
                 case Verdict.STORED if claim.stored is not None:
                     return self._outcomes.repeated(job, claim.stored)
                 case Verdict.HERE if not self._joins.has_living((job.tenant, job.key)):
@@ -188,6 +198,23 @@ class Inbox:
         await self._rows.release(standing, is_attempt=False)
         log.warning("job.isolated", message_id=job.key, crashes=standing.crashes, stops=standing.stops)
         return self._outcomes.isolated(job, standing)
+
+
+def _at_generation(job: Job, generation: int) -> Job:
+    """Return the job as what it is run as: a rerun may have found the generation before it still unfinished."""
+    delivery = job.delivery
+    return replace(job, delivery=replace(delivery, trail=replace(delivery.trail, generation=generation)))
+
+
+def _refusal(job: Job, claim: Claim) -> RefusedError:
+    if claim.verdict is Verdict.CONFLICT:
+        return IdempotencyConflictError("The same message id was used before with other content")
+    wanted = job.delivery.trail.generation - 1
+    return InvalidRequestError(
+        f"{HEADER_RERUN} asks for another run after generation {wanted}, and the job is only at generation "
+        f"{claim.generation}: send the generation of the reply that failed",
+        field=HEADER_RERUN,
+    )
 
 
 def _needs_isolation(standing: Standing) -> bool:

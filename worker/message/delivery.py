@@ -13,6 +13,8 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 """How a direct reply-to address begins, as the broker rewrites it: it lives as long as its caller's channel."""
 
 HEADER_DEADLINE = "x-dspex-deadline"
+HEADER_RERUN = "x-dspex-rerun"
+HEADER_STORED = "x-dspex-stored"
 HEADER_ATTEMPTS = "x-dspex-attempts"
 HEADER_WAITS = "x-dspex-waits"
 HEADER_FIRST_DELIVERED = "x-dspex-first-delivered"
@@ -20,6 +22,9 @@ HEADER_GENERATION = "x-dspex-generation"
 HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
 HEADER_TENANT = "x-dspex-tenant"
 HEADER_DELIVERIES = "x-dspex-deliveries"
+MAX_RERUN = 1_000_000
+"""The highest generation that may be run again: a number that is sent must not use up all that the store can count."""
+
 INTERNAL_HEADERS = (
     HEADER_ATTEMPTS,
     HEADER_WAITS,
@@ -39,7 +44,7 @@ class Trail:
         attempts: Runs that reached the LM.
         waits: Hops on the delay ladder that were no attempt.
         first_delivered_ms: Unix milliseconds of the first delivery, or None on the first one.
-        generation: 0 at first; one more with every replay from a dead-letter queue.
+        generation: 0 at first; one more with every replay from a dead-letter queue, and with every rerun.
         original_routing_key: The publisher's routing key, kept over copies; None on the first delivery.
         tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
         deliveries: How often the original of a copy had been delivered that may have killed its worker and was not
@@ -123,6 +128,7 @@ class Delivery:
         expires_in_ms: The publisher's ``expiration``, or None.
         unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
         is_oversized: Whether properties and headers leave no room for ours in one frame.
+        is_rerun: Whether the sender asks for another run of a job that failed, as the generation of ``trail``.
         is_gone: Tells whether the broker has taken the delivery back, because its channel was lost; it comes again.
     """
 
@@ -141,7 +147,14 @@ class Delivery:
     expires_in_ms: int | None = None
     unreadable: tuple[str, ...] = ()
     is_oversized: bool = False
+    is_rerun: bool = False
     is_gone: Callable[[], bool] = field(default=_stays, compare=False, repr=False)
+
+
+def rerun_of(headers: Mapping[str, object]) -> int | None:
+    """Return the generation that a request wants to be run again; None without one, or with what is none."""
+    generation = _count(headers, HEADER_RERUN)
+    return generation if generation is not None and generation <= MAX_RERUN else None
 
 
 def _count(headers: Mapping[str, object], name: str) -> int | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from worker.errors import ExpiredError, InvalidRequestError, ReplyToNotAllowedError
 from worker.message.contract import as_object
-from worker.message.delivery import HEADER_DEADLINE, Delivery, Lane
+from worker.message.delivery import HEADER_DEADLINE, HEADER_RERUN, MAX_RERUN, Delivery, Lane, rerun_of
 from worker.message.strict_json import canonical
 
 _DEFAULT_COMMAND: dict[Lane, str] = {"create": "create_program", "execute": "execute_program"}
@@ -86,6 +86,7 @@ def decode(document: object, delivery: Delivery, *, tenant: str = "") -> Job:
     if not isinstance(args, dict):
         raise InvalidRequestError("args must be an object or a list of pairs", field="args")
     body_hash = _hash(command, args)
+    _check_rerun(delivery)
     return Job(
         command=command,
         id=request_id(document),
@@ -161,6 +162,20 @@ def _key(delivery: Delivery, body_hash: str) -> str | None:
         return None
     parts = canonical([delivery.correlation_id, delivery.reply_to, body_hash])
     return f"derived:{hashlib.sha256(parts).hexdigest()}"
+
+
+def _check_rerun(delivery: Delivery) -> None:
+    if HEADER_RERUN not in delivery.headers:
+        return
+    if rerun_of(delivery.headers) is None:
+        raise InvalidRequestError(
+            f"{HEADER_RERUN} must be the generation of the reply that failed, a whole number from 0 to {MAX_RERUN:,}",
+            field=HEADER_RERUN,
+        )
+    if not delivery.message_id and not delivery.correlation_id:
+        raise InvalidRequestError(
+            f"{HEADER_RERUN} needs the message_id, or the correlation_id, of the job that failed", field=HEADER_RERUN
+        )
 
 
 def _deadline(delivery: Delivery) -> int | None:

@@ -19,6 +19,9 @@ done                           `claim`, same generation       unchanged: STORED
 done(error), `caller_gone`     `claim`                        running: somebody may wait for it now
 done(error)                    `claim`, higher generation     running, counters 0, new content
 done(success)                  `claim`, higher generation     unchanged: STORED
+done(error)                    rerun of this generation       running at the next one, attempts, crashes and stops 0
+any other                      rerun of this generation       as `claim`, same generation
+any                            rerun of a later generation    unchanged: AHEAD
 any                            `claim`, lower generation      unchanged: STORED if done, else ELSEWHERE
 any                            `claim`, other content         unchanged: CONFLICT
 done                           its lifetime passed            deleted by `sweep`
@@ -31,6 +34,10 @@ copy on the ladder must not call the LM before that. Any other release leaves th
 An owner that is told to stop writes that down for the rows that it runs (`worker.store.stops`), and a claim that it makes after that
 tells it at once. Its death is then no sign against the job. A mark that is older than the claim is of an earlier one, left
 by a worker that does not know the column, and does not count.
+
+A rerun of a generation is a claim of the next one, with the same content only; where the row is at the next one already, it
+is a claim of that, like any other. It keeps LM calls and costs, which stay within the job's bounds, and counts the calls that
+dead workers took along among them.
 
 A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0 and whatever its time. A row
 of this process under a token that it does not hold counts as one of a dead owner. However many crashes are counted, the
@@ -128,6 +135,8 @@ OUTCOME = (
     jobs.c.reply,
     jobs.c.settlement,
     jobs.c.settled_ms,
+    jobs.c.stored_ms,
+    jobs.c.claimed_ms,
 )
 """The columns that `to_outcome` needs."""
 
@@ -152,6 +161,7 @@ _ENDED: dict[str, Any] = {
     "code": bindparam("b_code", type_=Text),
     "reply": bindparam("b_reply", type_=LargeBinary),
     "settlement": bindparam("b_settlement", type_=Text),
+    "stored_ms": NowMs(),
     "expires_ms": NowMs() + bindparam("b_ttl_ms", type_=BigInteger),
 }
 IS_GIVEN_UP = and_(jobs.c.state == "done", jobs.c.outcome == "error", jobs.c.code == CallerGoneError.code)
@@ -321,7 +331,20 @@ def to_outcome(row: Row[*tuple[Any, ...]]) -> StoredOutcome:
         settlement=row.settlement,
         generation=row.generation,
         is_settled=row.settled_ms is not None,
+        stored_ms=_stored_ms(row),
     )
+
+
+def _stored_ms(row: Row[*tuple[Any, ...]]) -> int:
+    """Return when an outcome was stored, or the nearest that is known of it.
+
+    A worker that does not know the column leaves none, or that of an earlier outcome; then it is when the outcome was
+    dead-lettered, else when the job was last claimed, which was earlier.
+    """
+    stored_ms, claimed_ms = row.stored_ms, row.claimed_ms
+    if stored_ms is not None and stored_ms >= claimed_ms:
+        return int(stored_ms)
+    return int(claimed_ms if row.settled_ms is None else row.settled_ms)
 
 
 def storable(text: str) -> str:
