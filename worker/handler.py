@@ -85,6 +85,7 @@ from worker.message import (
     make_reply,
     parse,
     request_id,
+    set_deadline,
     too_large,
 )
 from worker.questions import Question, Questions, mend_of_size
@@ -136,7 +137,7 @@ class Handler:
             tenant = self._tenant_of(delivery)
             document = self._read(delivery)
             check_properties(delivery)
-            job = decode(document, delivery, tenant=tenant)
+            job = set_deadline(decode(document, delivery, tenant=tenant), now_ms=self._clock_ms())
             key = job.key
             command = self._known(job.command)
             outcome = await self._answer(job)

@@ -76,7 +76,12 @@ class Meter:
     @property
     def is_late(self) -> bool:
         """Whether the caller's deadline has passed."""
-        return self.deadline_ms is not None and time.time_ns() // 1_000_000 > self.deadline_ms
+        return self.late_ms > 0
+
+    @property
+    def late_ms(self) -> int:
+        """Milliseconds since the caller's deadline; 0 where it has not passed, or there is none."""
+        return 0 if self.deadline_ms is None else max(time.time_ns() // 1_000_000 - self.deadline_ms, 0)
 
     @property
     def may_go_on(self) -> bool:

@@ -49,6 +49,7 @@ _LAST_FLUSH_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _LISTEN_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
 _WATCH_SECONDS = 0.5
 _PAID_LANES: tuple[Lane, ...] = ("execute",)
 
@@ -138,6 +139,7 @@ async def running(settings: Settings, *, worker_id: str, stop: asyncio.Event | N
                 _Chore("sweep", _SWEEP_SECONDS, store.sweep),
                 _Chore("cancel", _CANCEL_SECONDS, left.inbox.stop_cancelled),
                 _Chore("listen", _LISTEN_SECONDS, hearing.listen),
+                _Chore("look", _LOOK_SECONDS, consumer.look),
                 # Else a worker with nothing to publish stays without its connection, and unready.
                 _Chore("connect", _LISTEN_SECONDS, publisher.start),
                 _Chore(

@@ -79,7 +79,7 @@ class Standing:
             tenant=job.tenant,
             crashes=claim.crashes if claim else 0,
             stops=claim.stops if claim else 0,
-            warnings=[] if claim else [UNPROTECTED_WARNING],
+            warnings=[*job.warnings, *([] if claim else [UNPROTECTED_WARNING])],
         )
 
 

@@ -7,6 +7,8 @@ of the original                                     the copy
 =================================================== ==================================================================
 ``expiration``                                      drops it (it would come back early); a retry turns it into
                                                     ``x-dspex-deadline``, counted from the first delivery
+``x-dspex-deadline``, ``x-dspex-timeout``           a retry keeps them, the deadline as the first delivery has found it;
+                                                    a replay drops them
 ``user_id``                                         carries our own: the broker refuses a foreign one; with tenants
                                                     the job's goes into ``x-dspex-tenant``
 ``x-death``, ``x-first-death-*``, ``x-last-death-*``,
@@ -31,7 +33,16 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.amqp.incoming import HEADER_ANONYMOUS, HEADER_DELIVERY_COUNT, Incoming
-from worker.message import HEADER_ATTEMPTS, HEADER_DEADLINE, HEADER_RERUN, INTERNAL_HEADERS, Letter, Reply, Trail
+from worker.message import (
+    HEADER_ATTEMPTS,
+    HEADER_DEADLINE,
+    HEADER_RERUN,
+    HEADER_TIMEOUT,
+    INTERNAL_HEADERS,
+    Letter,
+    Reply,
+    Trail,
+)
 
 HEADER_CODE = "x-dspex-code"
 HEADER_MESSAGE = "x-dspex-message"
@@ -86,6 +97,8 @@ def delay_copy(incoming: Incoming, *, trail: Trail, sender: Sender, now_ms: int)
     headers = _public_headers(incoming.message)
     if delivery.is_rerun:
         headers[HEADER_RERUN] = delivery.headers[HEADER_RERUN]
+    if trail.deadline_ms is not None:
+        headers[HEADER_DEADLINE] = trail.deadline_ms
     if delivery.expires_in_ms is not None and delivery.trail.first_delivered_ms is None:
         first_ms = now_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
         headers[HEADER_DEADLINE] = _earlier(headers.get(HEADER_DEADLINE), first_ms + delivery.expires_in_ms)
@@ -123,6 +136,7 @@ def replay_copy(message: DeliveredMessage, *, trail: Trail, replay_id: str, user
     """
     headers = _public_headers(message) | trail.to_headers() | {HEADER_REPLAY: replay_id}
     headers.pop(HEADER_DEADLINE, None)
+    headers.pop(HEADER_TIMEOUT, None)
     is_anonymous = HEADER_ANONYMOUS in (message.header.properties.headers or {})
     message_id = None if is_anonymous else message.header.properties.message_id
     return _copy(message, headers, message_id=message_id, user_id=user_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import InvalidOperation
 from typing import Any, Literal, assert_never
 
@@ -77,7 +78,9 @@ async def settle(message: DeliveredMessage, how: Literal["ack", "reject", "reque
         _log.debug("a settled message will be delivered again", reason=str(error))
 
 
-def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Collection[str]) -> Incoming:
+def read(
+    message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Collection[str], empty_ms: int | None = None
+) -> Incoming:
     """Read a message; total, whatever its properties are.
 
     Args:
@@ -86,6 +89,7 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         queue: Its work queue.
         trusted_users: Broker users whose internal headers count. RabbitMQ has checked the ``user_id``. A copy of
             theirs is the job of the tenant that it names, or of nobody.
+        empty_ms: When the queue was last known to be empty, or None.
     """
     properties = message.header.properties
     headers: Mapping[str, Any] = properties.headers or {}
@@ -107,6 +111,9 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         unreadable=tuple(_unreadable(properties, headers)),
         is_oversized=not is_copyable(properties),
         is_rerun=rerun is not None,
+        is_redelivered=bool(message.redelivered),
+        sent_ms=_unix_ms(properties.timestamp),
+        empty_ms=empty_ms,
         is_gone=lambda: bool(message.channel.is_closed),
     )
     return Incoming(message, delivery, queue)
@@ -157,6 +164,10 @@ def _has_unreadable(value: object) -> bool:
     if isinstance(value, list):
         return any(_has_unreadable(member) for member in value)
     return isinstance(value, Unreadable)
+
+
+def _unix_ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1_000)
 
 
 def _count(value: object) -> int:

@@ -31,6 +31,7 @@ from worker.message import (
     HEADER_RERUN,
     HEADER_STORED,
     HEADER_TENANT,
+    HEADER_TIMEOUT,
     HEADER_WAITS,
     MAX_RERUN,
 )
@@ -206,6 +207,11 @@ def _request_headers() -> dict[str, Schema]:
     about_rerun = "The generation of the error reply that another run is wanted after."
     return {
         HEADER_DEADLINE: {"type": "integer", "description": "Unix milliseconds; past it the job is never started."},
+        HEADER_TIMEOUT: {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Milliseconds after which the sender gives up, beside the deadline.",
+        },
         HEADER_RERUN: {**COUNT, "maximum": MAX_RERUN, "description": about_rerun},
     }
 
@@ -229,6 +235,7 @@ def _request_properties() -> dict[str, Schema]:
         **_CONTENT,
         "delivery_mode": {"const": 2, "description": "Persistent: a job is safe once its publish is confirmed."},
         "expiration": text("The broker's own, in milliseconds: an expired job is dead-lettered without a reply."),
+        "timestamp": {"type": "integer", "description": "When it was sent, in Unix seconds, by the sender's clock."},
         "user_id": text("The sender's broker user; the broker checks it."),
     }
 

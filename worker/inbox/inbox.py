@@ -24,6 +24,7 @@ from worker.message import (
     Outcome,
     check_deadline,
     encode_success,
+    resume_deadline,
     too_large,
 )
 from worker.runs import Runs, cancelled
@@ -87,7 +88,7 @@ class Inbox:
             claim = await self._rows.claim(job, job.key)
             match claim.verdict:
                 case Verdict.MINE:
-                    return await self._lead(_at_generation(job, claim.generation), claim, run)
+                    return await self._lead(_as_claimed(job, claim), claim, run)
                 case Verdict.CONFLICT | Verdict.AHEAD:
                     raise _refusal(job, claim)
                 case Verdict.STORED if claim.stored is not None:
@@ -200,10 +201,15 @@ class Inbox:
         return self._outcomes.isolated(job, standing)
 
 
-def _at_generation(job: Job, generation: int) -> Job:
-    """Return the job as what it is run as: a rerun may have found the generation before it still unfinished."""
+def _as_claimed(job: Job, claim: Claim) -> Job:
+    """Return the job as what it is run as.
+
+    A rerun may have found the generation before it still unfinished, and a job that was begun before has its deadline.
+    """
+    if claim.first_seen_ms < claim.now_ms:
+        job = resume_deadline(job, began_ms=claim.first_seen_ms)
     delivery = job.delivery
-    return replace(job, delivery=replace(delivery, trail=replace(delivery.trail, generation=generation)))
+    return replace(job, delivery=replace(delivery, trail=replace(delivery.trail, generation=claim.generation)))
 
 
 def _refusal(job: Job, claim: Claim) -> RefusedError:

@@ -17,6 +17,7 @@ from worker.message.contract import (
     as_object,
     read_args,
 )
+from worker.message.deadline import check_deadline, expired, resume_deadline, set_deadline
 from worker.message.delivery import (
     DIRECT_REPLY_TO,
     HEADER_ATTEMPTS,
@@ -28,6 +29,7 @@ from worker.message.delivery import (
     HEADER_RERUN,
     HEADER_STORED,
     HEADER_TENANT,
+    HEADER_TIMEOUT,
     HEADER_WAITS,
     INTERNAL_HEADERS,
     LANES,
@@ -37,7 +39,7 @@ from worker.message.delivery import (
     Trail,
     rerun_of,
 )
-from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
+from worker.message.job import Job, check_properties, check_reply_to, decode, request_id
 from worker.message.named import named_job, named_program, read_number
 from worker.message.outcome import (
     MAX_KEPT_BYTES,
@@ -77,6 +79,7 @@ __all__ = [
     "HEADER_RERUN",
     "HEADER_STORED",
     "HEADER_TENANT",
+    "HEADER_TIMEOUT",
     "HEADER_WAITS",
     "INTERNAL_HEADERS",
     "LANES",
@@ -113,6 +116,7 @@ __all__ = [
     "encode_error",
     "encode_success",
     "error_detail",
+    "expired",
     "make_reply",
     "make_unsendable",
     "mark_stored",
@@ -123,5 +127,7 @@ __all__ = [
     "read_number",
     "request_id",
     "rerun_of",
+    "resume_deadline",
+    "set_deadline",
     "too_large",
 ]

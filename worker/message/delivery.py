@@ -13,6 +13,7 @@ DIRECT_REPLY_TO = "amq.rabbitmq.reply-to."
 """How a direct reply-to address begins, as the broker rewrites it: it lives as long as its caller's channel."""
 
 HEADER_DEADLINE = "x-dspex-deadline"
+HEADER_TIMEOUT = "x-dspex-timeout"
 HEADER_RERUN = "x-dspex-rerun"
 HEADER_STORED = "x-dspex-stored"
 HEADER_ATTEMPTS = "x-dspex-attempts"
@@ -49,6 +50,7 @@ class Trail:
         tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
         deliveries: How often the original of a copy had been delivered that may have killed its worker and was not
             handed in: the broker begins to count anew.
+        deadline_ms: Unix milliseconds: the deadline that a copy carries, where it is not the one that was sent.
     """
 
     attempts: int = 0
@@ -58,6 +60,7 @@ class Trail:
     original_routing_key: str | None = None
     tenant: str | None = None
     deliveries: int = 0
+    deadline_ms: int | None = None
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> Trail:
@@ -129,6 +132,9 @@ class Delivery:
         unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
         is_oversized: Whether properties and headers leave no room for ours in one frame.
         is_rerun: Whether the sender asks for another run of a job that failed, as the generation of ``trail``.
+        is_redelivered: Whether the broker has given it to somebody before.
+        sent_ms: Unix milliseconds of the sender's clock when it was sent, to the second, or None.
+        empty_ms: Unix milliseconds at which the queue was last known to be empty, or None: it was published after that.
         is_gone: Tells whether the broker has taken the delivery back, because its channel was lost; it comes again.
     """
 
@@ -148,7 +154,15 @@ class Delivery:
     unreadable: tuple[str, ...] = ()
     is_oversized: bool = False
     is_rerun: bool = False
+    is_redelivered: bool = False
+    sent_ms: int | None = None
+    empty_ms: int | None = None
     is_gone: Callable[[], bool] = field(default=_stays, compare=False, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no worker has had the job before, as far as the broker and earlier workers have told."""
+        return not (self.is_redelivered or self.delivery_count or self.trail.first_delivered_ms)
 
 
 def rerun_of(headers: Mapping[str, object]) -> int | None:

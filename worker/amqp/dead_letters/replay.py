@@ -37,11 +37,11 @@ from worker.amqp.errors import ReplayStoppedError
 from worker.amqp.incoming import read
 from worker.amqp.topology import Topology
 from worker.errors import WorkerError
-from worker.message import HEADER_DEADLINE, HEADER_RERUN, Delivery, Lane, Trail, rerun_of
+from worker.message import HEADER_DEADLINE, HEADER_RERUN, HEADER_TIMEOUT, Delivery, Lane, Trail, rerun_of
 
 CONFIRM_SECONDS = 30.0
 # What a replay leaves out: it holds for the job as it was sent.
-_OF_THE_SENDING = (HEADER_DEADLINE, HEADER_RERUN)
+_OF_THE_SENDING = (HEADER_DEADLINE, HEADER_RERUN, HEADER_TIMEOUT)
 
 
 async def replay(
