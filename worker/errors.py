@@ -345,7 +345,7 @@ class BudgetExceededError(RunError):
 
 
 class WorkerLostError(RunError):
-    """The job was running each time that its worker died, the last times alone: it is taken for the killer."""
+    """The job was running each time that its worker died: it is taken for the killer, or outlasted too many stops."""
 
     code = "worker_lost"
 

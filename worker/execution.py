@@ -23,9 +23,9 @@ from tenacity.stop import stop_base
 
 from worker.adapter import WireAdapter, free_word
 from worker.aliases import check_price
-from worker.errors import ExpiredError, JobTimeoutError, LMUnavailableError, OutputInvalidError
+from worker.errors import JobTimeoutError, LMUnavailableError, OutputInvalidError
 from worker.lm import CountedLM, LMs
-from worker.message import canonical
+from worker.message import canonical, expired
 from worker.meter import METER, Meter
 from worker.offline import OFFLINE_ANSWER, OFFLINE_WARNING
 from worker.programs import Compiled, Program, Programs, as_question
@@ -113,7 +113,7 @@ class Runner:
         lm = self._lms.get(limits.lm, pointer=limits.lm_pointer)
         await self._lms.circuits.admit(lm.alias)
         if meter.is_late:
-            raise ExpiredError("The job's deadline passed before it was started")
+            raise expired(meter.late_ms)
 
     async def run(self, program: Program, inputs: Mapping[str, object], *, limits: Limits, meter: Meter) -> Result:
         """Run a program on checked inputs.

@@ -27,7 +27,7 @@ LM trouble that stays                                lm_invalid_request lm_not_c
                                                      context_window_exceeded
 outputs stay invalid, or fit into no reply           output_invalid                         error    DeadLetter
 over its time, calls or cost                         timeout budget_exceeded                error    DeadLetter
-killed its worker three times                        worker_lost                            error    DeadLetter
+killed its worker 3 times, or was stopped too often  worker_lost                            error    DeadLetter
 a bug                                                internal                               error    DeadLetter
 properties too large to copy                         invalid_request                        error    Reject
 shutdown, connection lost                            –                                      none     Leave
@@ -81,6 +81,7 @@ from worker.message import (
     encode_success,
     make_reply,
     request_id,
+    set_deadline,
     too_large,
 )
 from worker.questions import Question, Questions, mend_of_size
@@ -130,7 +131,7 @@ class Handler:
         command = "unreadable"
         try:
             document = read_document(delivery, self._settings)
-            job = read_job(document, delivery, self._settings)
+            job = set_deadline(read_job(document, delivery, self._settings), now_ms=self._clock_ms())
             key = job.key
             _log_replay(job)
             command = self._known(job.command)

@@ -27,7 +27,7 @@ class Meter:
         deadline_ms: Unix milliseconds after which no further call is begun, or None.
         max_cost_usd: What the job may cost, over all its deliveries, in US dollars; None for no bound.
         calls_before: LM calls of earlier deliveries.
-        calls_lost: Calls that a worker may have made before it died: one for each crash. They count against the
+        calls_lost: Calls that a worker may have made before it died: one for each crash or stop. They count against the
             budget of calls; what they cost is not known.
         cost_before: Known costs of earlier deliveries, in US dollars.
         is_unpriced: Whether any call so far has no known price; then the total is unknown.
@@ -76,7 +76,12 @@ class Meter:
     @property
     def is_late(self) -> bool:
         """Whether the caller's deadline has passed."""
-        return self.deadline_ms is not None and time.time_ns() // 1_000_000 > self.deadline_ms
+        return self.late_ms > 0
+
+    @property
+    def late_ms(self) -> int:
+        """Milliseconds since the caller's deadline; 0 where it has not passed, or there is none."""
+        return 0 if self.deadline_ms is None else max(time.time_ns() // 1_000_000 - self.deadline_ms, 0)
 
     @property
     def may_go_on(self) -> bool:

@@ -160,7 +160,7 @@ class Questions:
         return {name: figures[name] for name in _OF_TENANTS} | {"adoption": programs}
 
     async def get_result(self, job: Job) -> dict[str, Any]:
-        """Return the kept reply of a job, with ``status`` ``done``; else no reply, and how far the job is.
+        """Return the kept reply of a job, its generation and when it was stored, with ``status`` ``done``; else how far it is.
 
         ``cancelled``; ``running``; ``waiting`` on the ladder or to be delivered again; ``unknown`` where the store knows
         nothing of it: it is still in its queue, was refused, is forgotten, or never was.
@@ -248,8 +248,15 @@ def _page(records: list[ProgramRecord], *, room: int) -> list[dict[str, Any]]:
 
 
 def _kept(message_id: str, status: ResultStatus, stored: StoredOutcome | None = None) -> dict[str, Any]:
-    reply, generation = (_kept_reply(stored), stored.generation) if stored else (None, None)
-    return {"message_id": message_id, "status": status, "reply": reply, "generation": generation}
+    told = (stored.generation, stored.stored_ms, _kept_reply(stored)) if stored else (None, None, None)
+    generation, stored_ms, reply = told
+    return {
+        "message_id": message_id,
+        "status": status,
+        "generation": generation,
+        "stored_ms": stored_ms,
+        "reply": reply,
+    }
 
 
 def _unfinished(state: str | None) -> ResultStatus:

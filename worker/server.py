@@ -38,7 +38,7 @@ from worker.message import Lane
 from worker.programs import Programs
 from worker.questions import Questions
 from worker.settings import Settings, settings_hash
-from worker.store import Store, StoreMisfitError, StoreUnavailableError
+from worker.store import Store, StoreMisfitError, StoreUnavailableError, steadily
 from worker.store.availability import pauses
 from worker.telemetry import BUILD_INFO, log_bug
 
@@ -50,6 +50,7 @@ _LAST_FLUSH_SECONDS = 1.0
 _CANCEL_SECONDS = 0.5
 _SWEEP_SECONDS = 60.0
 _LISTEN_SECONDS = 5.0
+_LOOK_SECONDS = 0.5
 _WATCH_SECONDS = 0.5
 _REPORT_SECONDS = 1.0
 _PAID_LANES: tuple[Lane, ...] = ("execute",)
@@ -90,7 +91,7 @@ async def _started(
     stack: contextlib.AsyncExitStack, settings: Settings, *, worker_id: str, stop: asyncio.Event
 ) -> Consumer | None:
     """Start the worker, however long its broker or its store is away, unless a signal comes first: then nothing is in hand yet."""
-    starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id)))
+    starting = asyncio.create_task(stack.enter_async_context(running(settings, worker_id=worker_id, stop=stop)))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
@@ -103,8 +104,13 @@ async def _started(
 
 
 @contextlib.asynccontextmanager
-async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consumer]:
+async def running(settings: Settings, *, worker_id: str, stop: asyncio.Event | None = None) -> AsyncIterator[Consumer]:
     """Start everything in the order of its dependencies, and stop it the other way round.
+
+    Args:
+        settings: The worker's settings.
+        worker_id: Its name.
+        stop: Set when the process is told to stop, which is then noted in the rows of the jobs in hand.
 
     Yields:
         The consumer, whose lanes come up by themselves: `Consumer.begun` tells when they have.
@@ -130,6 +136,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
         await publisher.start()
         await consumer.start()
         stack.push_async_callback(consumer.close)
+        await stack.enter_async_context(_noting_stop(store, stop or asyncio.Event()))
         await stack.enter_async_context(
             _chores(
                 _Chore("flush", _FLUSH_SECONDS, left.commands.flush_runs),
@@ -137,6 +144,7 @@ async def running(settings: Settings, *, worker_id: str) -> AsyncIterator[Consum
                 _Chore("cancel", _CANCEL_SECONDS, left.inbox.stop_cancelled),
                 _Chore("listen", _LISTEN_SECONDS, hearing.listen),
                 _Chore("report", _REPORT_SECONDS, report),
+                _Chore("look", _LOOK_SECONDS, consumer.look),
                 # Else a worker with nothing to publish stays without its connection, and unready.
                 _Chore("connect", _LISTEN_SECONDS, publisher.start),
                 _Chore(
@@ -282,6 +290,26 @@ async def _chores(*chores: _Chore) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def _noting_stop(store: Store, stop: asyncio.Event) -> AsyncIterator[None]:
+    """Note in the rows of the jobs in hand that the process was told to stop, beside the drain: nothing waits for it.
+
+    A platform that kills the process before the drain is over is then known to have done so. A store that is away is
+    asked until it answers, or the drain is over.
+    """
+
+    async def note() -> None:
+        await stop.wait()
+        await steadily(store.note_stop)
+
+    task = asyncio.create_task(note(), name="dspex stop note")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _last_flush(store: Store, commands: Commands) -> None:

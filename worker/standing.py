@@ -31,7 +31,8 @@ class Standing:
         fingerprint: Signature fingerprint, once it is known.
         lm: LM alias, once it is decided.
         tenant: Whose job it is; empty where tenancy is off.
-        crashes: Claims of the job whose worker died under them.
+        crashes: Claims of the job whose worker died under them, without having been told to stop.
+        stops: Claims of the job whose worker was told to stop, and died before the job ended.
     """
 
     ticket: Ticket | None
@@ -46,6 +47,7 @@ class Standing:
     lm: str | None = None
     tenant: str = ""
     crashes: int = 0
+    stops: int = 0
     warnings: list[Any] = field(default_factory=list)
 
     @property
@@ -90,7 +92,8 @@ class Standing:
             is_cancelled=claim.is_cancelled if claim else False,
             tenant=job.tenant,
             crashes=claim.crashes if claim else 0,
-            warnings=[] if claim else [UNPROTECTED_WARNING],
+            stops=claim.stops if claim else 0,
+            warnings=[*job.warnings, *([] if claim else [UNPROTECTED_WARNING])],
         )
 
 
@@ -103,6 +106,7 @@ def ticket_of(job: Job, key: str) -> Ticket:
         generation=job.delivery.trail.generation,
         program_id=program_id if isinstance(program_id, str) else None,
         tenant=job.tenant,
+        is_rerun=job.delivery.is_rerun,
     )
 
 
@@ -121,7 +125,7 @@ def _meter(job: Job, claim: Claim | None, *, max_calls: int) -> Meter:
         max_calls=max_calls,
         deadline_ms=job.deadline_ms,
         calls_before=claim.lm_calls,
-        calls_lost=claim.crashes,
+        calls_lost=claim.crashes + claim.stops,
         cost_before=claim.cost_usd or 0.0,
         is_unpriced=claim.unpriced_lm_calls > 0,
         tenant=job.tenant,

@@ -18,7 +18,7 @@ dspex_repairs_total                   counter   lm                          inva
 dspex_programs_created_total          counter   type                        programs made: dynamic, legacy, fallback
 dspex_program_runs_total              counter   type, result                runs by program type; ``result`` is ok or error
 dspex_cache_total                     counter   cache, result               look-ups: signature or program, hit or miss
-dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, here, elsewhere, conflict
+dspex_claims_total                    counter   verdict                     inbox claims: mine, stored, here, elsewhere, conflict, ahead
 dspex_isolated_jobs_total             counter                               jobs run alone because they may have killed a worker
 dspex_circuit_open                    gauge     lm                          1 while an LM is taken for down, else 0
 dspex_consuming_paused                gauge     lane                        1 while a lane is not consumed on purpose, else 0

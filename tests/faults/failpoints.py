@@ -81,6 +81,7 @@ NO_PORTS = {
     "Store.ping": "readiness; no job waits for it",
     "Store.sweep": "deletes what has expired, beside all jobs",
     "Store.find_cancelled": "looks for cancels of what runs, beside the jobs",
+    "Store.note_stop": "beside the drain; no job waits for it",
     "Store.add_executions": "counts runs in batches, beside the jobs",
     "Store.get_state": "a question; nothing changes by it, like store.get_result",
     "Store.list_programs": "a question, like store.get_program",

@@ -21,6 +21,7 @@ from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractIncomingMe
 from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 
 from tests.faults.jobs import PROGRAM, SIGNATURE, body_of, label_of, message_id_of
+from tests.support.replies import without_mark
 from worker.amqp.connection import connect
 
 _CONFIRM_SECONDS = 5.0
@@ -243,7 +244,8 @@ class Load:
 
     async def _record(self, message: AbstractIncomingMessage) -> None:
         name = message.correlation_id or ""
-        answer = Answer(message.message_id, message.body)
+        # A reply that comes from the row says since when it is there; all else is as it was sent first.
+        answer = Answer(message.message_id, without_mark(message.body))
         async with self._arrived:
             job = self.jobs.get(int(name)) if name.isdecimal() else None
             if job is not None:

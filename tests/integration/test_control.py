@@ -12,6 +12,7 @@ from tests.integration.conftest import StartWorker
 from tests.support.caller import Caller
 from tests.support.lm_stub import LMStub, chat_text, completion, failing
 from tests.support.processes import COMMAND, clean_environment
+from tests.support.replies import unmarked_body
 
 DEFINITION = {
     "inputs": [{"name": "text", "type": "string"}],
@@ -151,7 +152,8 @@ async def test_a_job_that_is_done_is_too_late_to_cancel(
         again = await caller.call("execute", one_off(), message_id="m1")
 
     assert said == {"message_id": "m1", "status": "too_late"}
-    assert kept["reply"] == first == again
+    assert kept["reply"] == first == unmarked_body(again)
+    assert kept["stored_ms"] == again["stored_ms"]
     assert lm_stub.calls == 1
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from tests.support.inbox_bench import Bench, again, body_of, job
 from tests.support.left_hand import make_job, make_settings, open_left_hand, open_store
+from tests.support.replies import unmarked
 from worker.errors import (
     BudgetExceededError,
     CallerGoneError,
@@ -69,7 +70,7 @@ async def test_a_stored_reply_is_repeated_byte_for_byte_and_nothing_runs(bench: 
     second = await bench.inbox.once(job(), bench.succeeding())
 
     assert bench.runs == 1
-    assert (second.reply, second.settlement, second.code) == (first.reply, Ack(), "ok")
+    assert (unmarked(second.reply), second.settlement, second.code) == (first.reply, Ack(), "ok")
 
 
 async def test_the_same_content_under_another_id_is_another_job(bench: Bench) -> None:
@@ -144,7 +145,9 @@ async def test_other_content_under_the_same_id_is_a_conflict(bench: Bench) -> No
     with pytest.raises(IdempotencyConflictError):
         await bench.inbox.once(job(number=2), bench.succeeding())
 
-    assert (await bench.inbox.once(job(number=1), bench.succeeding())).reply == first.reply
+    repeated = await bench.inbox.once(job(number=1), bench.succeeding())
+
+    assert unmarked(repeated.reply) == first.reply
 
 
 async def test_a_job_that_runs_elsewhere_waits_on_the_shortest_step(bench: Bench, tmp_path: Path) -> None:
@@ -390,8 +393,8 @@ async def test_a_failed_run_is_stored_answered_and_dead_lettered(bench: Bench) -
     confirmed = await bench.inbox.once(job(), bench.succeeding())
 
     _ended(first, "output_invalid")
-    assert (unconfirmed.reply, unconfirmed.settlement) == (first.reply, first.settlement)
-    assert (confirmed.reply, confirmed.settlement) == (first.reply, Ack())
+    assert (unmarked(unconfirmed.reply), unconfirmed.settlement) == (first.reply, first.settlement)
+    assert (unmarked(confirmed.reply), confirmed.settlement) == (first.reply, Ack())
     assert bench.runs == 1
 
 
@@ -438,7 +441,7 @@ async def test_a_refusal_after_a_run_that_cost_is_kept(bench: Bench, generation:
     assert bench.runs == 2
     assert second.code == "program_exists"
     assert first is not None
-    assert second.reply == first.reply
+    assert unmarked(second.reply) == first.reply
 
 
 async def _outcome_of(bench: Bench, one: Job, run: Run) -> Outcome | None:
@@ -534,7 +537,7 @@ async def test_a_replay_never_runs_a_success_again(bench: Bench) -> None:
     replayed = await bench.inbox.once(job(trail=Trail(generation=1)), bench.succeeding())
 
     assert bench.runs == 1
-    assert (replayed.reply, replayed.settlement) == (first.reply, Ack())
+    assert (unmarked(replayed.reply), replayed.settlement) == (first.reply, Ack())
 
 
 async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -> None:
@@ -544,7 +547,7 @@ async def test_a_straggler_of_an_earlier_generation_does_not_run(bench: Bench) -
     straggler = await bench.inbox.once(job(), bench.succeeding())
 
     assert bench.runs == 2
-    assert (straggler.reply, straggler.settlement) == (replayed.reply, Ack())
+    assert (unmarked(straggler.reply), straggler.settlement) == (replayed.reply, Ack())
 
 
 # Cancels and flags

@@ -153,6 +153,11 @@ class Consumer:
         await self._cancel_jobs()
         await self._intake.close()
 
+    async def look(self) -> None:
+        """Find out which queues are empty; what is known of that is as old as the last looks."""
+        for lane in self._intake.lanes.values():
+            lane.look()
+
     def paused(self, reason: str, *, lanes: Collection[Lane] = LANES) -> AbstractAsyncContextManager[None]:
         """Consume nothing from the given lanes inside the block; messages in hand stay and can be settled."""
         return self._intake.paused(reason, lanes=lanes)
@@ -169,7 +174,13 @@ class Consumer:
         lane.in_flight += 1
         telemetry.JOBS_IN_FLIGHT.labels(lane.lane).inc()
         try:
-            incoming = read(message, lane=lane.lane, queue=lane.queue, trusted_users=self._trusted_users)
+            incoming = read(
+                message,
+                lane=lane.lane,
+                queue=lane.queue,
+                trusted_users=self._trusted_users,
+                empty_ms=lane.empty_ms,
+            )
             self._in_hand[id(message)] = incoming
             await self._answer(incoming)
         except Exception as error:  # noqa: BLE001 - whatever it is, the message must not stay unsettled
@@ -208,7 +219,7 @@ class Consumer:
     async def _take_suspect(self, incoming: Incoming) -> None:
         """Run a suspect alone, or end it unseen where that was tried often enough."""
         delivery = incoming.delivery
-        if not is_convicted(delivery):
+        if not is_convicted(delivery, max_stops=self._settings.max_stops):
             await self._isolate(incoming, hop(delivery, delay_ms=self._settings.delays_ms[0]))
             return
         outcome = sentence(delivery, settings=self._settings)

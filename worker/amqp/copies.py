@@ -7,11 +7,14 @@ of the original                                     the copy
 =================================================== ==================================================================
 ``expiration``                                      drops it (it would come back early); a retry turns it into
                                                     ``x-dspex-deadline``, counted from the first delivery
+``x-dspex-deadline``, ``x-dspex-timeout``           a retry keeps them, the deadline as the first delivery has found it;
+                                                    a replay drops them
 ``user_id``                                         carries our own: the broker refuses a foreign one; with tenants
                                                     the job's goes into ``x-dspex-tenant``
 ``x-death``, ``x-first-death-*``, ``x-last-death-*``,
 ``x-delivery-count``, ``CC``, ``BCC``               drops them: they are the broker's own, or would route it elsewhere
 internal headers and those of dead letters          drops them, forged or not, and writes its own
+``x-dspex-rerun``                                   a retry keeps it; in a dead letter the generation tells
 routing key                                         goes into ``x-dspex-original-routing-key``
 =================================================== ==================================================================
 
@@ -30,7 +33,16 @@ from aiormq.abc import DeliveredMessage
 from pamqp.commands import Basic
 
 from worker.amqp.incoming import HEADER_ANONYMOUS, HEADER_DELIVERY_COUNT, Incoming
-from worker.message import HEADER_ATTEMPTS, HEADER_DEADLINE, INTERNAL_HEADERS, Letter, Reply, Trail
+from worker.message import (
+    HEADER_ATTEMPTS,
+    HEADER_DEADLINE,
+    HEADER_RERUN,
+    HEADER_TIMEOUT,
+    INTERNAL_HEADERS,
+    Letter,
+    Reply,
+    Trail,
+)
 
 HEADER_CODE = "x-dspex-code"
 HEADER_MESSAGE = "x-dspex-message"
@@ -46,7 +58,7 @@ MAX_HEADER_BYTES = 1024
 PERSISTENT = 2
 
 _DROPPED = frozenset(
-    ("x-death", HEADER_DELIVERY_COUNT, "CC", "BCC", HEADER_ANONYMOUS, *INTERNAL_HEADERS, *LETTER_HEADERS)
+    ("x-death", HEADER_DELIVERY_COUNT, "CC", "BCC", HEADER_ANONYMOUS, HEADER_RERUN, *INTERNAL_HEADERS, *LETTER_HEADERS)
 )
 _DROPPED_PREFIXES = ("x-first-death-", "x-last-death-")
 
@@ -84,6 +96,10 @@ def delay_copy(incoming: Incoming, *, trail: Trail, sender: Sender, now_ms: int)
     """Write the properties of a retry."""
     delivery = incoming.delivery
     headers = _public_headers(incoming.message)
+    if delivery.is_rerun:
+        headers[HEADER_RERUN] = delivery.headers[HEADER_RERUN]
+    if trail.deadline_ms is not None:
+        headers[HEADER_DEADLINE] = trail.deadline_ms
     if delivery.expires_in_ms is not None and delivery.trail.first_delivered_ms is None:
         first_ms = now_ms if trail.first_delivered_ms is None else trail.first_delivered_ms
         headers[HEADER_DEADLINE] = _earlier(headers.get(HEADER_DEADLINE), first_ms + delivery.expires_in_ms)
@@ -126,6 +142,7 @@ def replay_copy(message: DeliveredMessage, *, trail: Trail, replay_id: str, user
     """
     headers = _public_headers(message) | trail.to_headers() | {HEADER_REPLAY: replay_id}
     headers.pop(HEADER_DEADLINE, None)
+    headers.pop(HEADER_TIMEOUT, None)
     is_anonymous = HEADER_ANONYMOUS in (message.header.properties.headers or {})
     message_id = None if is_anonymous else message.header.properties.message_id
     return _copy(message, headers, message_id=message_id, user_id=user_id)

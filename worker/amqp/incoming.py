@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import InvalidOperation
 from typing import Any, Literal, assert_never
 
@@ -14,7 +15,7 @@ from aiormq.abc import DeliveredMessage
 from worker.amqp.connection import losses
 from worker.amqp.errors import ConnectionLostError
 from worker.amqp.shortstr import Unreadable
-from worker.message import HEADER_GENERATION, HEADER_TENANT, Delivery, Lane, Trail
+from worker.message import HEADER_GENERATION, HEADER_TENANT, Delivery, Lane, Trail, rerun_of
 
 MAX_PROPERTIES_BYTES = 64 * 1024
 HEADER_DELIVERY_COUNT = "x-delivery-count"
@@ -77,7 +78,9 @@ async def settle(message: DeliveredMessage, how: Literal["ack", "reject", "reque
         _log.debug("settlement.lost", reason=str(error))
 
 
-def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Collection[str]) -> Incoming:
+def read(
+    message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Collection[str], empty_ms: int | None = None
+) -> Incoming:
     """Read a message; total, whatever its properties are.
 
     Args:
@@ -86,10 +89,12 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         queue: Its work queue.
         trusted_users: Broker users whose internal headers count. RabbitMQ has checked the ``user_id``. A copy of
             theirs is the job of the tenant that it names, or of nobody.
+        empty_ms: When the queue was last known to be empty, or None.
     """
     properties = message.header.properties
     headers: Mapping[str, Any] = properties.headers or {}
     is_trusted = properties.user_id in trusted_users
+    rerun = rerun_of(headers)
     delivery = Delivery(
         lane=lane,
         body=message.body,
@@ -99,12 +104,16 @@ def read(message: DeliveredMessage, *, lane: Lane, queue: str, trusted_users: Co
         content_type=properties.content_type or None,
         content_encoding=properties.content_encoding or None,
         headers=headers,
-        trail=Trail.from_headers(headers) if is_trusted else Trail(),
+        trail=_trail(headers, is_trusted=is_trusted, rerun=rerun),
         user_id=_tenant(headers) if is_trusted and is_copy(headers) else properties.user_id or None,
         delivery_count=_count(headers.get(HEADER_DELIVERY_COUNT)),
         expires_in_ms=_milliseconds(properties.expiration),
         unreadable=tuple(_unreadable(properties, headers)),
         is_oversized=not is_copyable(properties),
+        is_rerun=rerun is not None,
+        is_redelivered=bool(message.redelivered),
+        sent_ms=_unix_ms(properties.timestamp),
+        empty_ms=empty_ms,
         is_gone=lambda: bool(message.channel.is_closed),
     )
     return Incoming(message, delivery, queue)
@@ -128,6 +137,12 @@ def is_copy(headers: Mapping[str, Any]) -> bool:
     return HEADER_GENERATION in headers
 
 
+def _trail(headers: Mapping[str, Any], *, is_trusted: bool, rerun: int | None) -> Trail:
+    """Return the trail; anybody may ask for a rerun, which is the generation after the one that it is of."""
+    trail = Trail.from_headers(headers) if is_trusted else Trail()
+    return trail if rerun is None else replace(trail, generation=rerun + 1)
+
+
 def _tenant(headers: Mapping[str, Any]) -> str | None:
     tenant = headers.get(HEADER_TENANT)
     return tenant if isinstance(tenant, str) else None
@@ -149,6 +164,10 @@ def _has_unreadable(value: object) -> bool:
     if isinstance(value, list):
         return any(_has_unreadable(member) for member in value)
     return isinstance(value, Unreadable)
+
+
+def _unix_ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1_000)
 
 
 def _count(value: object) -> int:

@@ -11,7 +11,9 @@ from aiormq.abc import DeliveredMessage
 from aiormq.channel import Channel
 
 from worker.amqp.channels import open_channel
+from worker.amqp.clock import now_ms
 from worker.amqp.connection import RPC_SECONDS, losses
+from worker.amqp.emptiness import Emptiness
 from worker.amqp.errors import ConnectionLostError
 from worker.message import Lane
 
@@ -48,6 +50,16 @@ class LaneConsumer:
         self._events = events
         self._channel: Channel | None = None
         self._consumer_tag: str | None = None
+        self._emptiness = Emptiness()
+
+    @property
+    def empty_ms(self) -> int | None:
+        """Unix milliseconds at which the queue was last known to be empty, or None."""
+        return self._emptiness.known_ms
+
+    def look(self) -> None:
+        """Find out whether the queue is empty; for this, look every now and then."""
+        self._emptiness.look(now_ms(), has_room=self.is_live and self.in_flight < self._prefetch_count)
 
     @property
     def is_live(self) -> bool:
@@ -66,6 +78,7 @@ class LaneConsumer:
         self._consumer_tag = None
         try:
             with losses():
+                self._emptiness.begin(await self._find_empty(self._channel))
                 started = await self._channel.basic_consume(self.queue, self._on_message, timeout=RPC_SECONDS)
         except ConnectionLostError as error:
             raise ConnectionLostError(self._explain(error)) from error
@@ -90,7 +103,14 @@ class LaneConsumer:
         channel.closing.add_done_callback(lambda _: self._events.on_change())
         return channel
 
+    async def _find_empty(self, channel: Channel) -> int | None:
+        """Return the time, if the queue has nothing for us now."""
+        asked_ms = now_ms()
+        found = await channel.queue_declare(self.queue, passive=True, timeout=RPC_SECONDS)
+        return None if found.message_count else asked_ms
+
     async def _on_message(self, message: DeliveredMessage) -> None:
+        self._emptiness.note_delivery()
         self._events.on_message(message, self)
 
     def _explain(self, error: ConnectionLostError) -> str:

@@ -12,7 +12,9 @@ Earlier deliveries            without id  what is done with the message
 ============================= =========== ==================================================================
 
 A job with an id gets that many turns because somebody may go on killing workers for reasons of their own, and its row ends
-it after three crashes if it is the killer and was claimed.
+it after three crashes if it is the killer and was claimed. A stop of its worker by the platform may cost two deliveries: the
+job was killed with the worker, or went back before it was begun. So with more than ten ``DSPEX_MAX_STOPS`` it gets two
+turns for each, and its row ends it first.
 
 A suspect that makes room for another one takes a hop on the delay ladder. The broker counts the copy's deliveries from 0,
 so the copy carries the earlier ones in its trail; else two killers in turns would never be found out.
@@ -46,6 +48,7 @@ SUSPECT_DELIVERIES = 5
 SUSPECT_DELIVERIES_WITHOUT_ID = 2
 RUNS_ALONE = 20
 RUNS_ALONE_WITHOUT_ID = 3
+_DELIVERIES_PER_STOP = 2
 
 # DSPex sends an LM's key with this command; a body that nobody may parse is judged by its bytes.
 _MAY_HOLD_A_KEY = b"configure_lm"
@@ -59,9 +62,14 @@ def is_suspect(delivery: Delivery) -> bool:
     return _deliveries(delivery) >= _limit(delivery) and not delivery.is_oversized
 
 
-def is_convicted(delivery: Delivery) -> bool:
-    """Tell whether a suspect has been handed in alone so often, and still was not settled."""
-    turns = RUNS_ALONE if _has_row(delivery) else RUNS_ALONE_WITHOUT_ID
+def is_convicted(delivery: Delivery, *, max_stops: int) -> bool:
+    """Tell whether a suspect has been handed in alone so often, and still was not settled.
+
+    Args:
+        delivery: The suspect's.
+        max_stops: After how many stops of its worker the row of a job ends it.
+    """
+    turns = max(RUNS_ALONE, _DELIVERIES_PER_STOP * max_stops) if _has_row(delivery) else RUNS_ALONE_WITHOUT_ID
     return is_suspect(delivery) and _deliveries(delivery) >= _limit(delivery) + turns
 
 

@@ -215,7 +215,8 @@ def _about_programs() -> Iterator[Command]:
 
 def _about_jobs() -> Iterator[Command]:
     status = {"enum": list(RESULT_STATUSES)}
-    kept = record({**_MESSAGE_ID, "status": status, "reply": or_null(OBJECT), "generation": or_null(COUNT)})
+    of_done = {"generation": or_null(COUNT), "stored_ms": or_null(COUNT), "reply": or_null(OBJECT)}
+    kept = record({**_MESSAGE_ID, "status": status, **of_done})
     cancelled = record({**_MESSAGE_ID, "status": {"enum": list(CANCEL_STATUSES)}})
     yield Command("cancel", "control", "Stop a job, queued or running.", _ONE_JOB, cancelled)
     yield Command("get_result", "control", "Return the kept reply of a job.", _ONE_JOB, kept)

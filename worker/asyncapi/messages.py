@@ -29,9 +29,13 @@ from worker.message import (
     HEADER_GENERATION,
     HEADER_HISTORY,
     HEADER_ORIGINAL_ROUTING_KEY,
+    HEADER_RERUN,
+    HEADER_STORED,
     HEADER_TENANT,
+    HEADER_TIMEOUT,
     HEADER_WAITS,
     MAX_DEATHS,
+    MAX_RERUN,
 )
 
 Message = dict[str, Any]
@@ -54,7 +58,7 @@ _TRAIL: dict[str, Schema] = {
     HEADER_ATTEMPTS: {**COUNT, "description": "Runs that reached the LM."},
     HEADER_WAITS: {**COUNT, "description": "Hops on the delay ladder that were no attempt."},
     HEADER_FIRST_DELIVERED: _MILLISECONDS,
-    HEADER_GENERATION: {**COUNT, "description": "0 at first; one more with every replay."},
+    HEADER_GENERATION: {**COUNT, "description": "0 at first; one more with every replay and every rerun."},
     HEADER_ORIGINAL_ROUTING_KEY: text("The routing key that the sender published with."),
     HEADER_TENANT: text("Whose job it is, where tenancy is on."),
     HEADER_DELIVERIES: {**COUNT, "description": "Deliveries before the hop of a job that may have killed its worker."},
@@ -95,11 +99,9 @@ def message_schemas() -> dict[str, Schema]:
     parts |= {f"{command.name}.result": command.result for command in COMMANDS if command.result is not None}
     return parts | {
         "error_detail": _error_detail(),
-        "request_headers": record({HEADER_DEADLINE: _deadline(), **_TRACE}, required=()),
+        "request_headers": record({**_request_headers(), **_TRACE}, required=()),
         "request_properties": record(_request_properties(), required=()),
-        "reply_headers": record(
-            {name: _TRAIL[name] for name in (HEADER_ATTEMPTS, HEADER_GENERATION)} | {"traceparent": TEXT}, required=()
-        ),
+        "reply_headers": record(_reply_headers(), required=()),
         "reply_properties": record(_reply_properties(), required=("message_id", "type", *_CONTENT)),
         "dead_letter_headers": record(_dead_letter_headers(), required=()),
     }
@@ -157,7 +159,10 @@ def envelope(args: Schema, *, command: str, is_default: bool, is_needed: bool) -
 
 def success(result: Schema) -> Schema:
     """Return the schema of the body of a success."""
-    return record({"id": _reply_id(), "success": {"const": True}, "timestamp": TIME, "result": result})
+    return record(
+        {"id": _reply_id(), "success": {"const": True}, "timestamp": TIME, "result": result, "stored_ms": _stored_ms()},
+        required=("id", "success", "timestamp", "result"),
+    )
 
 
 def failure() -> Schema:
@@ -169,7 +174,9 @@ def failure() -> Schema:
             "timestamp": TIME,
             "error": text("The sentence of the error; code written for DSPex matches on some of them."),
             "error_detail": to("schemas", "error_detail"),
-        }
+            "stored_ms": _stored_ms(),
+        },
+        required=("id", "success", "timestamp", "error", "error_detail"),
     )
 
 
@@ -212,8 +219,29 @@ def _reply_id() -> Schema:
     return {"type": ["string", "number", "null"], "description": "The request's `id`, or null."}
 
 
-def _deadline() -> Schema:
-    return {"type": "integer", "description": "Unix milliseconds; past it the job is never started."}
+def _request_headers() -> dict[str, Schema]:
+    about_rerun = "The generation of the error reply that another run is wanted after."
+    return {
+        HEADER_DEADLINE: {"type": "integer", "description": "Unix milliseconds; past it the job is never started."},
+        HEADER_TIMEOUT: {
+            "type": "integer",
+            "minimum": 1,
+            "description": "Milliseconds after which the sender gives up, beside the deadline.",
+        },
+        HEADER_RERUN: {**COUNT, "maximum": MAX_RERUN, "description": about_rerun},
+    }
+
+
+def _reply_headers() -> dict[str, Schema]:
+    told = {name: _TRAIL[name] for name in (HEADER_ATTEMPTS, HEADER_GENERATION)}
+    return {**told, HEADER_STORED: _stored_ms(), "traceparent": TEXT}
+
+
+def _stored_ms() -> Schema:
+    return {
+        **COUNT,
+        "description": "Unix milliseconds: when a reply was stored that is sent again; absent in a fresh one.",
+    }
 
 
 def _request_properties() -> dict[str, Schema]:
@@ -223,6 +251,7 @@ def _request_properties() -> dict[str, Schema]:
         **_CONTENT,
         "delivery_mode": {"const": 2, "description": "Persistent: a job is safe once its publish is confirmed."},
         "expiration": text("The broker's own, in milliseconds: an expired job is dead-lettered without a reply."),
+        "timestamp": {"type": "integer", "description": "When it was sent, in Unix seconds, by the sender's clock."},
         "user_id": text("The sender's broker user; the broker checks it."),
     }
 

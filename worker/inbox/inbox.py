@@ -5,17 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import structlog
 
-from worker.errors import IdempotencyConflictError, InvalidRequestError, WorkerError, WorkerLostError
+from worker.errors import IdempotencyConflictError, InvalidRequestError, RefusedError, WorkerError, WorkerLostError
 from worker.flags import Flags
 from worker.inbox.endings import Endings, report_bug
 from worker.inbox.joins import Joins
 from worker.inbox.outcomes import Outcomes
 from worker.inbox.rows import Rows
-from worker.message import MAX_KEPT_BYTES, Delay, Job, Outcome, check_deadline, encode_success, too_large
+from worker.message import (
+    HEADER_RERUN,
+    MAX_KEPT_BYTES,
+    Delay,
+    Job,
+    Outcome,
+    check_deadline,
+    encode_success,
+    resume_deadline,
+    too_large,
+)
 from worker.runs import Runs, cancelled
 from worker.settings import Settings
 from worker.standing import Standing
@@ -26,6 +37,9 @@ MAX_CRASHES = 3
 # From so many on it runs alone. One crash is most often not the job's fault, and a worker that was killed with a thousand
 # jobs in hand must not leave a thousand to be run one by one; a killer has company twice, and harms nobody for good.
 CRASHES_TO_ISOLATE = 2
+# The platform's kills tell nothing against a job, so it has company for longer; but one that makes its worker too slow to
+# stop in time is no neighbour to be stopped with.
+STOPS_TO_ISOLATE = 3
 # Claims that one delivery makes in a row, where runs that it joins end without an outcome.
 _MAX_CLAIMS = 4
 
@@ -74,9 +88,9 @@ class Inbox:
             claim = await self._rows.claim(job, job.key)
             match claim.verdict:
                 case Verdict.MINE:
-                    return await self._lead(job, claim, run)
-                case Verdict.CONFLICT:
-                    raise IdempotencyConflictError("The same message id was used before with other content")
+                    return await self._lead(_as_claimed(job, claim), claim, run)
+                case Verdict.CONFLICT | Verdict.AHEAD:
+                    raise _refusal(job, claim)
                 case Verdict.STORED if claim.stored is not None:
                     return self._outcomes.repeated(job, claim.stored)
                 case Verdict.HERE if not self._joins.has_living((job.tenant, job.key)):
@@ -155,7 +169,7 @@ class Inbox:
     async def _run(self, job: Job, standing: Standing, run: Run) -> Outcome:
         try:
             self._check_startable(job, standing)
-            if standing.crashes >= CRASHES_TO_ISOLATE and not job.delivery.is_alone:
+            if _needs_isolation(standing) and not job.delivery.is_alone:
                 return await self._isolate(job, standing)
             stored = await run(job, standing)
         except (asyncio.CancelledError, StoreUnavailableError):
@@ -173,6 +187,8 @@ class Inbox:
             raise cancelled()
         if standing.crashes >= MAX_CRASHES:
             raise WorkerLostError(f"its worker died {standing.crashes} times while it ran")
+        if standing.stops >= self._settings.max_stops:
+            raise _stopped_too_often(standing.stops, drain=self._settings.drain)
         check_deadline(job, now_ms=self._clock_ms())
 
     async def _isolate(self, job: Job, standing: Standing) -> Outcome:
@@ -181,5 +197,39 @@ class Inbox:
         Whoever was in hand with a killer has its crashes counted; only the killer gets the last one, for it runs alone.
         """
         await self._rows.release(standing, is_attempt=False)
-        log.warning("job.isolated", message_id=job.key, crashes=standing.crashes)
+        log.warning("job.isolated", message_id=job.key, crashes=standing.crashes, stops=standing.stops)
         return self._outcomes.isolated(job, standing)
+
+
+def _as_claimed(job: Job, claim: Claim) -> Job:
+    """Return the job as what it is run as.
+
+    A rerun may have found the generation before it still unfinished, and a job that was begun before has its deadline.
+    """
+    if claim.first_seen_ms < claim.now_ms:
+        job = resume_deadline(job, began_ms=claim.first_seen_ms)
+    delivery = job.delivery
+    return replace(job, delivery=replace(delivery, trail=replace(delivery.trail, generation=claim.generation)))
+
+
+def _refusal(job: Job, claim: Claim) -> RefusedError:
+    if claim.verdict is Verdict.CONFLICT:
+        return IdempotencyConflictError("The same message id was used before with other content")
+    wanted = job.delivery.trail.generation - 1
+    return InvalidRequestError(
+        f"{HEADER_RERUN} asks for another run after generation {wanted}, and the job is only at generation "
+        f"{claim.generation}: send the generation of the reply that failed",
+        field=HEADER_RERUN,
+    )
+
+
+def _needs_isolation(standing: Standing) -> bool:
+    return standing.crashes >= CRASHES_TO_ISOLATE or standing.stops >= STOPS_TO_ISOLATE
+
+
+def _stopped_too_often(stops: int, *, drain: float) -> WorkerLostError:
+    times = "once" if stops == 1 else f"{stops} times"
+    return WorkerLostError(
+        f"the platform stopped and then killed its worker {times} while it ran; give workers more time to stop than "
+        f"DSPEX_DRAIN_SECONDS ({drain:g} s), on Kubernetes with terminationGracePeriodSeconds"
+    )

@@ -24,6 +24,7 @@ from worker.message import (
     Outcome,
     Settlement,
     make_reply,
+    mark_stored,
 )
 from worker.retries import hop
 from worker.settings import Settings
@@ -73,7 +74,8 @@ class Outcomes:
     def replied(self, job: Job, stored: StoredOutcome, settlement: Settlement, *, attempts: int) -> Outcome:
         """Send a reply and settle as told; a dead letter is noted in the row once it is confirmed.
 
-        The reply has the id of the generation that it belongs to, whichever one the delivery is of.
+        The reply has the id of the generation that it belongs to, whichever one the delivery is of; and one that was read from
+        the row says so.
         """
         delivery = job.delivery
         if job.key is not None and stored.generation != delivery.trail.generation:
@@ -86,11 +88,13 @@ class Outcomes:
             attempts=attempts,
             tenant=job.tenant,
         )
+        if reply is not None and stored.stored_ms is not None:
+            reply = mark_stored(reply, stored.stored_ms)
         on_settled = None
         if isinstance(settlement, DeadLetter | AckIfReplied) and job.key is not None:
 
             async def on_settled() -> None:
-                await self._rows.mark_settled(job)
+                await self._rows.mark_settled(job, generation=stored.generation)
 
         return Outcome(reply, settlement, code=stored.code or "ok", on_settled=on_settled)
 

@@ -7,6 +7,7 @@ What is not paid for yet waits for a store that is down only so long, then goes 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import structlog
 
@@ -98,8 +99,8 @@ class Rows:
             return None
         return await steadily(lambda: self._store.get_result(ticket.job_key, tenant=ticket.tenant))
 
-    async def mark_settled(self, job: Job) -> None:
-        """Note that the job's stored settlement was carried out."""
+    async def mark_settled(self, job: Job, *, generation: int) -> None:
+        """Note that the settlement stored for this generation of the job was carried out."""
         if job.key is not None:
-            ticket = ticket_of(job, job.key)
+            ticket = replace(ticket_of(job, job.key), generation=generation)
             await steadily(lambda: self._store.mark_settled(ticket))

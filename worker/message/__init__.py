@@ -18,6 +18,7 @@ from worker.message.contract import (
     as_object,
     read_args,
 )
+from worker.message.deadline import check_deadline, expired, resume_deadline, set_deadline
 from worker.message.delivery import (
     DIRECT_REPLY_TO,
     HEADER_ATTEMPTS,
@@ -34,12 +35,14 @@ from worker.message.delivery import (
     HEADER_WAITS,
     INTERNAL_HEADERS,
     LANES,
+    MAX_RERUN,
     Delivery,
     Lane,
     Trail,
+    rerun_of,
 )
 from worker.message.history import MAX_DEATHS, Death, read_history, remember
-from worker.message.job import Job, check_deadline, check_properties, check_reply_to, decode, request_id
+from worker.message.job import Job, check_properties, check_reply_to, decode, request_id
 from worker.message.named import named_job, named_program, read_number
 from worker.message.outcome import (
     MAX_KEPT_BYTES,
@@ -61,6 +64,7 @@ from worker.message.outcome import (
     error_detail,
     make_reply,
     make_unsendable,
+    mark_stored,
     too_large,
 )
 from worker.message.statuses import CANCEL_STATUSES, RESULT_STATUSES, CancelStatus, ResultStatus
@@ -88,6 +92,7 @@ __all__ = [
     "MAX_DEATHS",
     "MAX_KEPT_BYTES",
     "MAX_REPLY_BYTES",
+    "MAX_RERUN",
     "RESULT_STATUSES",
     "Ack",
     "AckIfReplied",
@@ -123,8 +128,10 @@ __all__ = [
     "encode_error",
     "encode_success",
     "error_detail",
+    "expired",
     "make_reply",
     "make_unsendable",
+    "mark_stored",
     "named_job",
     "named_program",
     "parse",
@@ -133,5 +140,8 @@ __all__ = [
     "read_number",
     "remember",
     "request_id",
+    "rerun_of",
+    "resume_deadline",
+    "set_deadline",
     "too_large",
 ]

@@ -26,6 +26,9 @@ HEADER_ORIGINAL_ROUTING_KEY = "x-dspex-original-routing-key"
 HEADER_TENANT = "x-dspex-tenant"
 HEADER_DELIVERIES = "x-dspex-deliveries"
 HEADER_HISTORY = "x-dspex-history"
+MAX_RERUN = 1_000_000
+"""The highest generation that may be run again: a number that is sent must not use up all that the store can count."""
+
 INTERNAL_HEADERS = (
     HEADER_ATTEMPTS,
     HEADER_WAITS,
@@ -46,12 +49,13 @@ class Trail:
         attempts: Runs that reached the LM.
         waits: Hops on the delay ladder that were no attempt.
         first_delivered_ms: Unix milliseconds of the first delivery, or None on the first one.
-        generation: 0 at first; one more with every replay from a dead-letter queue.
+        generation: 0 at first; one more with every replay from a dead-letter queue, and with every rerun.
         original_routing_key: The publisher's routing key, kept over copies; None on the first delivery.
         tenant: Whose job a copy is, for the copy's own ``user_id`` is the worker's; None on the first delivery.
         deliveries: How often the original of a copy had been delivered that may have killed its worker and was not
             handed in: the broker begins to count anew.
         history: How each generation before this one ended.
+        deadline_ms: Unix milliseconds: the deadline that a copy carries, where it is not the one that was sent.
     """
 
     attempts: int = 0
@@ -62,6 +66,7 @@ class Trail:
     tenant: str | None = None
     deliveries: int = 0
     history: tuple[Death, ...] = ()
+    deadline_ms: int | None = None
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, object]) -> Trail:
@@ -135,6 +140,10 @@ class Delivery:
         expires_in_ms: The publisher's ``expiration``, or None.
         unreadable: Names of properties or headers that are not UTF-8; their values are escaped.
         is_oversized: Whether properties and headers leave no room for ours in one frame.
+        is_rerun: Whether the sender asks for another run of a job that failed, as the generation of ``trail``.
+        is_redelivered: Whether the broker has given it to somebody before.
+        sent_ms: Unix milliseconds of the sender's clock when it was sent, to the second, or None.
+        empty_ms: Unix milliseconds at which the queue was last known to be empty, or None: it was published after that.
         is_gone: Tells whether the broker has taken the delivery back, because its channel was lost; it comes again.
     """
 
@@ -153,7 +162,22 @@ class Delivery:
     expires_in_ms: int | None = None
     unreadable: tuple[str, ...] = ()
     is_oversized: bool = False
+    is_rerun: bool = False
+    is_redelivered: bool = False
+    sent_ms: int | None = None
+    empty_ms: int | None = None
     is_gone: Callable[[], bool] = field(default=_stays, compare=False, repr=False)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no worker has had the job before, as far as the broker and earlier workers have told."""
+        return not (self.is_redelivered or self.delivery_count or self.trail.first_delivered_ms)
+
+
+def rerun_of(headers: Mapping[str, object]) -> int | None:
+    """Return the generation that a request wants to be run again; None without one, or with what is none."""
+    generation = _count(headers, HEADER_RERUN)
+    return generation if generation is not None and generation <= MAX_RERUN else None
 
 
 def _count(headers: Mapping[str, object], name: str) -> int | None:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from worker.errors import ExpiredError, InvalidRequestError, ReplyToNotAllowedError
+from worker.errors import InvalidRequestError, ReplyToNotAllowedError
 from worker.message.contract import as_object
-from worker.message.delivery import HEADER_DEADLINE, Delivery, Lane
+from worker.message.delivery import HEADER_DEADLINE, HEADER_RERUN, HEADER_TIMEOUT, MAX_RERUN, Delivery, Lane, rerun_of
 from worker.message.strict_json import canonical
 from worker.suggestions import did_you_mean
 
@@ -33,6 +33,8 @@ class Job:
         body_hash: SHA-256, in hex, of what makes two jobs the same.
         deadline_ms: Unix milliseconds after which the job is never started, or None.
         tenant: The broker user whose job it is; empty where tenancy is off.
+        timeout_ms: After how long its sender gives up, in milliseconds, or None.
+        warnings: What its reply is to say besides.
     """
 
     command: str
@@ -43,6 +45,8 @@ class Job:
     body_hash: str
     deadline_ms: int | None
     tenant: str = ""
+    timeout_ms: int | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def request_id(document: object) -> str | int | float | None:
@@ -89,6 +93,7 @@ def decode(document: object, delivery: Delivery, *, tenant: str = "") -> Job:
     if not isinstance(args, dict):
         raise InvalidRequestError("args must be an object or a list of pairs", field="args")
     body_hash = _hash(command, args)
+    _check_rerun(delivery)
     return Job(
         command=command,
         id=request_id(document),
@@ -98,17 +103,8 @@ def decode(document: object, delivery: Delivery, *, tenant: str = "") -> Job:
         body_hash=body_hash,
         deadline_ms=_deadline(delivery),
         tenant=tenant,
+        timeout_ms=_timeout(delivery),
     )
-
-
-def check_deadline(job: Job, *, now_ms: int) -> None:
-    """Refuse to start a job whose caller has stopped to wait.
-
-    Raises:
-        ExpiredError: ``x-dspex-deadline`` has passed.
-    """
-    if job.deadline_ms is not None and now_ms > job.deadline_ms:
-        raise ExpiredError("The job's deadline passed before it was started")
 
 
 def check_reply_to(reply_to: str | None, *, namespace: str, pattern: str, tenant: str | None = None) -> None:
@@ -166,10 +162,33 @@ def _key(delivery: Delivery, body_hash: str) -> str | None:
     return f"derived:{hashlib.sha256(parts).hexdigest()}"
 
 
+def _check_rerun(delivery: Delivery) -> None:
+    if HEADER_RERUN not in delivery.headers:
+        return
+    if rerun_of(delivery.headers) is None:
+        raise InvalidRequestError(
+            f"{HEADER_RERUN} must be the generation of the reply that failed, a whole number from 0 to {MAX_RERUN:,}",
+            field=HEADER_RERUN,
+        )
+    if not delivery.message_id and not delivery.correlation_id:
+        raise InvalidRequestError(
+            f"{HEADER_RERUN} needs the message_id, or the correlation_id, of the job that failed", field=HEADER_RERUN
+        )
+
+
 def _deadline(delivery: Delivery) -> int | None:
     value = delivery.headers.get(HEADER_DEADLINE)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool):
         raise InvalidRequestError(f"{HEADER_DEADLINE} must be unix milliseconds", field=HEADER_DEADLINE)
+    return value
+
+
+def _timeout(delivery: Delivery) -> int | None:
+    value = delivery.headers.get(HEADER_TIMEOUT)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise InvalidRequestError(f"{HEADER_TIMEOUT} must be milliseconds, at least 1", field=HEADER_TIMEOUT)
     return value

@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from worker.errors import Problem, WorkerError
 from worker.facts import JobFacts
-from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, Delivery, Trail
+from worker.message.delivery import HEADER_ATTEMPTS, HEADER_GENERATION, HEADER_STORED, Delivery, Trail
 from worker.message.strict_json import dump
 
 # RabbitMQ 4 closes the channel at a message over 16 MiB, 3.10 over 128 MiB, and would do so again at every repetition.
@@ -135,11 +135,11 @@ class Reply:
     """A reply, ready to publish.
 
     Attributes:
-        body: JSON bytes; stored and repeated byte for byte.
+        body: JSON bytes; stored, and repeated as they are but for `mark_stored`.
         reply_to: Queue it goes to.
         correlation_id: The request's.
         message_id: Derived from the job, the same at every repetition.
-        headers: ``traceparent`` and our counts.
+        headers: ``traceparent``, our counts, and when it was stored if it is a stored one.
     """
 
     body: bytes
@@ -192,6 +192,18 @@ def make_unsendable(reply: Reply, error: WorkerError, *, now_ms: int) -> Reply:
     error.attempts = reply.headers[HEADER_ATTEMPTS]
     body = encode_error(json.loads(reply.body).get("id"), error, now_ms=now_ms)
     return replace(reply, body=body)
+
+
+def mark_stored(reply: Reply, stored_ms: int) -> Reply:
+    """Say of a reply that it is a stored one, and since when, in its headers and as the last member of its body.
+
+    The bytes before it are as stored. A body that has no room for it, or is no object, says so in the headers only.
+    """
+    marked = replace(reply, headers={**reply.headers, HEADER_STORED: stored_ms})
+    mark = b',"stored_ms":%d}' % stored_ms
+    if not reply.body.endswith(b"}") or len(reply.body) - 1 + len(mark) > MAX_REPLY_BYTES:
+        return marked
+    return replace(marked, body=reply.body[:-1] + mark)
 
 
 def too_large(body: bytes, *, most: int = MAX_REPLY_BYTES) -> str | None:

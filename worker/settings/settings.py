@@ -82,6 +82,12 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         default=10, ge=2, description="seconds without a heartbeat before a worker is presumed dead"
     )
+    max_stops: int = Field(
+        default=10,
+        ge=1,
+        le=40,
+        description="workers that the platform stops and then kills with a job in hand, before the job is dead-lettered",
+    )
     max_attempts: int = Field(default=7, ge=1, description="runs that reached the LM before a job is dead-lettered")
     delays_seconds: Annotated[tuple[float, ...], NoDecode] = Field(
         default=(1, 5, 30, 120, 600, 3_600), description="steps of the delay ladder, ascending, comma-separated"

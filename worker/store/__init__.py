@@ -10,6 +10,7 @@ module                         its one responsibility
 `worker.store.availability`    whether it is away, found out by one probe
 `worker.store.claim`           the claim, one statement
 `worker.store.inbox`           all else that moves a job's row, and the state table
+`worker.store.stops`           what a process that was told to stop leaves behind
 `worker.store.programs`        programs and their revisions
 `worker.store.flags`           what holds for a whole deployment, now
 `worker.store.cancellations`   jobs that must not run

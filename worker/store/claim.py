@@ -17,6 +17,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     ColumnElement,
     Connection,
     and_,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     case,
     exists,
     literal_column,
+    not_,
     null,
     or_,
     select,
@@ -51,6 +53,8 @@ _NEW_ROW: dict[str, Any] = {
     "claimed_ms": NowMs(),
     "attempts": 0,
     "crashes": 0,
+    "stops": 0,
+    "stop_noted_ms": case((bindparam("is_stopping", type_=Boolean), NowMs()), else_=null()),
     "lm_calls": 0,
     "unpriced_lm_calls": 0,
     "first_seen_ms": NowMs(),
@@ -64,6 +68,7 @@ _CLAIMED = (
     jobs.c.not_before_ms,
     jobs.c.attempts,
     jobs.c.crashes,
+    jobs.c.stops,
     jobs.c.lm_calls,
     jobs.c.unpriced_lm_calls,
     jobs.c.cost_usd,
@@ -91,13 +96,16 @@ def _make_claim(insert: Any) -> Any:
     """Build the claim with one dialect's ``insert``; both dialects spell it alike."""
     statement = insert(jobs).values(_NEW_ROW)
     new = statement.excluded
-    is_higher = new.generation > jobs.c.generation
-    is_same = and_(new.generation == jobs.c.generation, new.body_hash == jobs.c.body_hash)
+    is_rerun = bindparam("is_rerun", type_=Boolean)
+    is_of_last = and_(is_rerun, new.generation == jobs.c.generation + 1)
+    is_higher = and_(not_(is_rerun), new.generation > jobs.c.generation)
+    is_same = and_(or_(new.generation == jobs.c.generation, is_of_last), new.body_hash == jobs.c.body_hash)
     is_failed = and_(jobs.c.state == "done", jobs.c.outcome == "error")
-    is_taken = or_(and_(or_(is_higher, is_same), _is_idle(is_higher)), and_(is_higher, is_failed))
+    is_again = and_(is_of_last, is_same, is_failed)
+    is_taken = or_(and_(or_(is_higher, is_same), _is_idle(is_higher)), and_(is_higher, is_failed), is_again)
     return statement.on_conflict_do_update(
         index_elements=[jobs.c.namespace, jobs.c.tenant, jobs.c.job_key],
-        set_=_changes(new, is_taken=is_taken, is_higher=is_higher),
+        set_=_changes(new, is_taken=is_taken, is_higher=is_higher, is_again=is_again),
     ).returning(*_CLAIMED)
 
 
@@ -115,37 +123,61 @@ def _is_idle(is_higher: ColumnElement[bool]) -> ColumnElement[bool]:
     )
 
 
-def _changes(new: Any, *, is_taken: ColumnElement[bool], is_higher: ColumnElement[bool]) -> dict[str, Any]:
+def _changes(
+    new: Any, *, is_taken: ColumnElement[bool], is_higher: ColumnElement[bool], is_again: ColumnElement[bool]
+) -> dict[str, Any]:
     """Return column → its value after the claim, which is the old one where the job is not taken.
 
     Args:
         new: The row that the claim would have inserted.
         is_taken: Whether the claim takes the job.
         is_higher: Whether it is of a higher generation: then the job begins anew.
+        is_again: Whether it is the rerun of a job that ended with an error: it begins anew, and what it did cost counts on.
     """
+    is_next = or_(is_higher, is_again)
 
     def taken(column: str, value: Any) -> ColumnElement[Any]:
         return case((is_taken, value), else_=jobs.c[column])
 
     def restarted(column: str, value: Any) -> ColumnElement[Any]:
-        return case((and_(is_taken, is_higher), value), else_=jobs.c[column])
+        return case((and_(is_taken, is_next), value), else_=jobs.c[column])
+
+    def added_up(column: str) -> ColumnElement[Any]:
+        # Else the calls that dead workers took along would be forgotten with their counts.
+        lost = (is_again, jobs.c[column] + jobs.c.crashes + jobs.c.stops)
+        return case((and_(is_taken, is_higher), 0), lost, else_=jobs.c[column])
 
     changes: dict[str, Any] = {
         name: taken(name, new[name])
-        for name in ("generation", "body_hash", "state", "owner", "claim_token", "claimed_ms", "expires_ms")
+        for name in (
+            "body_hash",
+            "state",
+            "owner",
+            "claim_token",
+            "claimed_ms",
+            "stop_noted_ms",
+            "expires_ms",
+        )
     }
-    emptied = ("not_before_ms", "outcome", "code", "reply", "settlement", "settled_ms")
+    emptied = ("not_before_ms", "outcome", "code", "reply", "settlement", "settled_ms", "stored_ms")
     changes |= {name: taken(name, null()) for name in emptied}
-    changes |= {name: restarted(name, 0) for name in ("attempts", "lm_calls", "unpriced_lm_calls")}
-    changes["cost_usd"] = restarted("cost_usd", null())
-    changes["first_seen_ms"] = restarted("first_seen_ms", new.first_seen_ms)
-    changes["crashes"] = case(
-        (and_(is_taken, is_higher), 0),
-        # A leftover of this living process killed nobody.
-        (and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan")), jobs.c.crashes + 1),
-        else_=jobs.c.crashes,
-    )
-    return changes
+    changes |= {name: restarted(name, new[name]) for name in ("generation", "attempts", "first_seen_ms")}
+    changes |= {name: added_up(name) for name in ("lm_calls", "unpriced_lm_calls")}
+    changes["cost_usd"] = case((and_(is_taken, is_higher), null()), else_=jobs.c.cost_usd)
+    return changes | _deaths(is_taken=is_taken, is_next=is_next)
+
+
+def _deaths(*, is_taken: ColumnElement[bool], is_next: ColumnElement[bool]) -> dict[str, Any]:
+    """Return the counts of workers that died with the job in hand: on their own, or after they were told to stop."""
+    # A leftover of this living process killed nobody.
+    is_takeover = and_(is_taken, jobs.c.state == "running", jobs.c.claim_token != bindparam("orphan"))
+    was_stopped = and_(jobs.c.stop_noted_ms.is_not(None), jobs.c.stop_noted_ms >= jobs.c.claimed_ms)
+
+    def counted(column: str, event: ColumnElement[bool]) -> ColumnElement[int]:
+        begun_anew = (and_(is_taken, is_next), 0)
+        return case(begun_anew, (and_(is_takeover, event), jobs.c[column] + 1), else_=jobs.c[column])
+
+    return {"crashes": counted("crashes", not_(was_stopped)), "stops": counted("stops", was_stopped)}
 
 
 # The flags, and a row without a name where the job has a cancel mark: one round trip for both.
@@ -154,7 +186,7 @@ _READ_ORDERS = union_all(
     select(literal_column("''"), literal_column("''")).select_from(cancellations).where(*IS_MARKED),
 )
 _STATES = frozenset(("running", "waiting", "done"))
-_NUMBERS = ("generation", "attempts", "crashes", "lm_calls", "unpriced_lm_calls", "first_seen_ms")
+_NUMBERS = ("generation", "attempts", "crashes", "stops", "lm_calls", "unpriced_lm_calls", "first_seen_ms")
 _CLAIM = {"sqlite": _make_claim(sqlite.insert), "postgresql": _make_claim(postgresql.insert)}
 
 
@@ -201,6 +233,8 @@ def _to_claim(
         token=token if verdict is Verdict.MINE else "",
         attempts=row.attempts,
         crashes=row.crashes,
+        stops=row.stops,
+        generation=row.generation,
         lm_calls=row.lm_calls,
         cost_usd=row.cost_usd,
         first_seen_ms=row.first_seen_ms,
@@ -238,6 +272,8 @@ def _claim_row(
         "orphan": orphan,
         "lease_ms": tenure.lease_ms,
         "row_age_ms": tenure.row_age_ms,
+        "is_stopping": tenure.is_stopping,
+        "is_rerun": ticket.is_rerun,
     }
     return connection.execute(_CLAIM[connection.dialect.name], values).one()
 
@@ -261,7 +297,10 @@ def _judge(row: Row[*tuple[Any, ...]], ticket: Ticket, *, tenure: Tenure, token:
     """
     if row.claim_token == token:
         return Verdict.MINE
-    is_same_generation = row.generation == ticket.generation
+    ahead = ticket.generation - row.generation
+    if ticket.is_rerun and ahead > 1:
+        return Verdict.AHEAD
+    is_same_generation = ahead == 0 or (ticket.is_rerun and ahead == 1)
     if is_same_generation and row.body_hash != ticket.body_hash:
         return Verdict.CONFLICT
     if row.state == "done":

@@ -5,6 +5,7 @@ from                           event                          to
 =============================  =============================  =========================================================
 –                              `claim`                        running
 running, owner dead            `claim`                        running, crashes + 1
+running, owner stopped, dead   `claim`                        running, stops + 1
 running, owner this process    `claim`, same generation       unchanged: HERE
 running, owner alive           `claim`                        unchanged: ELSEWHERE
 running                        `finish` with a success        done(success), under any token
@@ -18,6 +19,9 @@ done                           `claim`, same generation       unchanged: STORED
 done(error), `caller_gone`     `claim`                        running: somebody may wait for it now
 done(error)                    `claim`, higher generation     running, counters 0, new content
 done(success)                  `claim`, higher generation     unchanged: STORED
+done(error)                    rerun of this generation       running at the next one, attempts, crashes and stops 0
+any other                      rerun of this generation       as `claim`, same generation
+any                            rerun of a later generation    unchanged: AHEAD
 any                            `claim`, lower generation      unchanged: STORED if done, else ELSEWHERE
 any                            `claim`, other content         unchanged: CONFLICT
 done                           its lifetime passed            deleted by `sweep`
@@ -26,6 +30,14 @@ running, waiting               untouched for too long         deleted by `sweep`
 
 A row that waits has a time only after LM trouble, until a claim or a cancel clears it: a delivery that comes before its
 copy on the ladder must not call the LM before that. Any other release leaves the row free for whoever comes.
+
+An owner that is told to stop writes that down for the rows that it runs (`worker.store.stops`), and a claim that it makes after that
+tells it at once. Its death is then no sign against the job. A mark that is older than the claim is of an earlier one, left
+by a worker that does not know the column, and does not count.
+
+A rerun of a generation is a claim of the next one, with the same content only; where the row is at the next one already, it
+is a claim of that, like any other. It keeps LM calls and costs, which stay within the job's bounds, and counts the calls that
+dead workers took along among them.
 
 A row that runs under a dead owner, or waits, takes a higher generation too, with counters 0 and whatever its time. A row
 of this process under a token that it does not hold counts as one of a dead owner. However many crashes are counted, the
@@ -81,12 +93,14 @@ class Tenure:
         owner: This process, under a name that no other process ever had.
         lease_ms: How old a heartbeat may be before its owner counts as dead.
         row_age_ms: How long a row that is not done is kept after it was last touched.
+        is_stopping: Whether this process was told to stop.
     """
 
     namespace: str
     owner: str
     lease_ms: int
     row_age_ms: int
+    is_stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +135,8 @@ OUTCOME = (
     jobs.c.reply,
     jobs.c.settlement,
     jobs.c.settled_ms,
+    jobs.c.stored_ms,
+    jobs.c.claimed_ms,
 )
 """The columns that `to_outcome` needs."""
 
@@ -145,6 +161,7 @@ _ENDED: dict[str, Any] = {
     "code": bindparam("b_code", type_=Text),
     "reply": bindparam("b_reply", type_=LargeBinary),
     "settlement": bindparam("b_settlement", type_=Text),
+    "stored_ms": NowMs(),
     "expires_ms": NowMs() + bindparam("b_ttl_ms", type_=BigInteger),
 }
 IS_GIVEN_UP = and_(jobs.c.state == "done", jobs.c.outcome == "error", jobs.c.code == CallerGoneError.code)
@@ -195,6 +212,7 @@ _RELEASE = (
         attempts=jobs.c.attempts + bindparam("b_attempts", type_=Integer),
         expires_ms=NowMs() + bindparam("b_row_age_ms", type_=BigInteger),
         not_before_ms=NowMs() + bindparam("b_pause_ms", type_=BigInteger),
+        stop_noted_ms=None,
         **_ADD_SPENT,
     )
 )
@@ -313,7 +331,20 @@ def to_outcome(row: Row[*tuple[Any, ...]]) -> StoredOutcome:
         settlement=row.settlement,
         generation=row.generation,
         is_settled=row.settled_ms is not None,
+        stored_ms=_stored_ms(row),
     )
+
+
+def _stored_ms(row: Row[*tuple[Any, ...]]) -> int:
+    """Return when an outcome was stored, or the nearest that is known of it.
+
+    A worker that does not know the column leaves none, or that of an earlier outcome; then it is when the outcome was
+    dead-lettered, else when the job was last claimed, which was earlier.
+    """
+    stored_ms, claimed_ms = row.stored_ms, row.claimed_ms
+    if stored_ms is not None and stored_ms >= claimed_ms:
+        return int(stored_ms)
+    return int(claimed_ms if row.settled_ms is None else row.settled_ms)
 
 
 def storable(text: str) -> str:

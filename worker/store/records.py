@@ -29,6 +29,8 @@ class Verdict(enum.Enum):
     time has not come: look again after the shortest ladder step."""
     CONFLICT = "conflict"
     """The same key and generation was used with other content."""
+    AHEAD = "ahead"
+    """It asks for a rerun of a generation that the job has not come to."""
 
 
 class Cancellation(enum.Enum):
@@ -49,9 +51,10 @@ class Ticket:
     Attributes:
         job_key: The idempotency key, one row per tenant and key.
         body_hash: SHA-256 of the job's content as hex digits; another hash under the same key is a conflict.
-        generation: 0 at first, one more with each replay.
+        generation: 0 at first, one more with each replay and each rerun.
         program_id: The program to read together with the claim, or None.
         tenant: The user the job belongs to; empty where tenancy is off.
+        is_rerun: Whether this generation is wanted only if the one before it has ended with an error; its costs count on.
     """
 
     job_key: str
@@ -59,6 +62,7 @@ class Ticket:
     generation: int = 0
     program_id: str | None = None
     tenant: str = ""
+    is_rerun: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,12 @@ class StoredOutcome:
     Attributes:
         is_success: Whether the reply is a result.
         code: The error's wire code, or None for a success.
-        reply: The reply's body, repeated byte for byte.
+        reply: The reply's body; repeated as it is, but for the mark of a stored one.
         settlement: What to do with the delivery; opaque to the store.
         generation: The generation that this outcome belongs to. The store fills it in.
         is_settled: Whether the settlement was carried out and confirmed once. The store fills it in.
         is_stored: False for the error of a run that was taken over meanwhile: the other run's ending counts.
+        stored_ms: When it was stored, where it was read from the row; None for one that was stored just now.
     """
 
     is_success: bool
@@ -112,6 +117,7 @@ class StoredOutcome:
     generation: int = 0
     is_settled: bool = False
     is_stored: bool = True
+    stored_ms: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +178,7 @@ class Claim:
         verdict: What to do with the job.
         token: Names this claim in later calls; empty unless the verdict is MINE.
         attempts: Runs of this generation that reached the LM before this one.
-        crashes: Claims of this generation whose worker died under them.
+        crashes: Claims of this generation whose worker died under them, without having been told to stop.
         lm_calls: LM calls of this generation so far.
         cost_usd: Sum of the known costs of this generation so far; None while no cost is known.
         first_seen_ms: When this generation was first claimed.
@@ -183,6 +189,8 @@ class Claim:
             is higher than ``cost_usd``.
         flags: Name → value of the flags that were set, with MINE only.
         is_cancelled: Whether the job has a cancel mark, with MINE only.
+        stops: Claims of this generation whose worker was told to stop, and died before the job ended.
+        generation: The generation that the row is at now.
     """
 
     verdict: Verdict
@@ -198,3 +206,5 @@ class Claim:
     unpriced_lm_calls: int = 0
     flags: Mapping[str, str] = field(default_factory=dict)
     is_cancelled: bool = False
+    stops: int = 0
+    generation: int = 0

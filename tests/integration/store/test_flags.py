@@ -222,6 +222,11 @@ async def test_a_store_of_version_1_is_brought_up_to_date(store: Store, hand: Ha
     for statement in (
         "ALTER TABLE programs DROP COLUMN kind",
         "ALTER TABLE jobs DROP COLUMN not_before_ms",
+        "ALTER TABLE jobs DROP COLUMN stops",
+        "ALTER TABLE jobs DROP COLUMN stop_noted_ms",
+        "ALTER TABLE jobs DROP COLUMN stored_ms",
+        "ALTER TABLE workers DROP COLUMN version",
+        "ALTER TABLE workers DROP COLUMN status",
         "DROP TABLE flags",
         "DROP TABLE cancellations",
         "UPDATE schema_version SET version = 1",

@@ -35,9 +35,20 @@ def test_a_message_is_suspect_first_and_ended_when_it_ran_alone_often_enough(
     """One without an id has no row that counts its crashes, so it is suspect earlier."""
     deliveries = [make_delivery(delivery_count=count, **ids) for count in range(30)]
     suspects = [one.delivery_count for one in deliveries if is_suspect(one)]
-    convicted = [one.delivery_count for one in deliveries if is_convicted(one)]
+    convicted = [one.delivery_count for one in deliveries if is_convicted(one, max_stops=10)]
 
     assert counts == (suspects[0], convicted[0])
+
+
+def test_a_job_that_may_be_stopped_more_often_is_ended_later() -> None:
+    """Each stop of its worker may cost two deliveries, and its row ends it first."""
+    deliveries = [make_delivery(delivery_count=count) for count in range(100)]
+    convicted = [one.delivery_count for one in deliveries if is_convicted(one, max_stops=40)]
+    nameless = [make_delivery(delivery_count=count, message_id=None) for count in range(10)]
+
+    ended_nameless = [one.delivery_count for one in nameless if is_convicted(one, max_stops=40)]
+
+    assert (convicted[0], ended_nameless[0]) == (85, 5)
 
 
 def test_a_hop_keeps_the_count_that_the_broker_begins_anew() -> None:
@@ -47,7 +58,7 @@ def test_a_hop_keeps_the_count_that_the_broker_begins_anew() -> None:
 
     assert (waited.delay_ms, waited.trail.waits, waited.trail.deliveries) == (1_000, 2, 16)
     assert waited.trail.first_delivered_ms is not None
-    assert is_convicted(copy)
+    assert is_convicted(copy, max_stops=10)
 
 
 def test_who_has_run_alone_leaves_the_count_behind() -> None:

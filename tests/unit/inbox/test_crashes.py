@@ -1,4 +1,4 @@
-"""Jobs whose worker died under them: alone at first, and after three crashes not at all."""
+"""Jobs whose worker died under them: alone at first, and after three crashes, or many stops, not at all."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.inbox_bench import Bench, body_of, job
 from tests.support.left_hand import open_store
+from tests.support.replies import unmarked
 from worker.errors import CancelledJobError, ExpiredError
 from worker.message import Ack, DeadLetter, Delay, Isolate, Job, Trail
 from worker.standing import Standing
@@ -24,12 +25,14 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield Bench(store)
 
 
-async def crash(folder: Path, *, times: int) -> None:
+async def crash(folder: Path, *, times: int, is_told: bool = False) -> None:
     """Claim the job in workers that end without a word; closing a store takes its worker off the list of the living."""
     for number in range(times):
         async with open_store(folder, worker_id=f"killed-{number}") as store:
             claim = await store.claim(Ticket("job-1", job().body_hash))
             assert claim.verdict is Verdict.MINE
+            if is_told:
+                await store.note_stop()
 
 
 async def test_one_crash_is_no_reason_to_run_alone(bench: Bench, tmp_path: Path) -> None:
@@ -73,7 +76,7 @@ async def test_a_job_that_killed_three_workers_is_not_run_again(bench: Bench, tm
     outcome = await bench.inbox.once(job(is_alone=is_alone), bench.succeeding())
     repeated = await bench.inbox.once(job(), bench.succeeding())
 
-    assert (bench.runs, repeated.reply) == (0, outcome.reply)
+    assert (bench.runs, unmarked(repeated.reply)) == (0, outcome.reply)
     assert isinstance(outcome.settlement, DeadLetter)
     assert outcome.settlement.letter.code == json.loads(body_of(outcome))["error_detail"]["code"] == "worker_lost"
 
@@ -91,6 +94,45 @@ async def test_a_bound_on_the_cost_outlives_one_crash(bench: Bench, tmp_path: Pa
     meter = bench.standings[0].meter
 
     assert (outcome.code, meter.calls_lost, meter.to_json()["cost_usd"]) == (code, times, None)
+
+
+@pytest.mark.parametrize(("stops", "is_isolated"), [(2, False), (3, True), (9, True)])
+async def test_a_job_whose_worker_was_stopped_three_times_runs_alone(
+    bench: Bench, tmp_path: Path, stops: int, is_isolated: bool
+) -> None:
+    """Three rolling deployments in one long job are no sign against it, and end nothing."""
+    await crash(tmp_path, times=stops, is_told=True)
+    outcome = await bench.inbox.once(job(), bench.succeeding())
+    alone = await bench.inbox.once(job(is_alone=True), bench.succeeding())
+
+    assert (isinstance(outcome.settlement, Isolate), alone.code) == (is_isolated, "ok")
+
+
+@pytest.mark.parametrize(("settings", "stops"), [({}, 10), ({"max_stops": 1}, 1)])
+async def test_a_job_whose_worker_was_stopped_too_often_ends_with_what_to_do(
+    tmp_path: Path, settings: dict[str, int], stops: int
+) -> None:
+    """It would go on for ever, paid for each time; the sentence tells how long workers must be given."""
+    await crash(tmp_path, times=stops, is_told=True)
+    async with open_store(tmp_path) as store:
+        bench = Bench(store, **settings)
+        outcome = await bench.inbox.once(job(is_alone=True), bench.succeeding())
+
+    detail = json.loads(body_of(outcome))["error_detail"]
+    times = "once" if stops == 1 else f"{stops} times"
+    assert isinstance(outcome.settlement, DeadLetter)
+    assert (bench.runs, detail["code"]) == (0, "worker_lost")
+    assert f"stopped and then killed its worker {times} while it ran" in detail["message"]
+    assert "terminationGracePeriodSeconds" in detail["message"]
+
+
+async def test_a_call_that_a_stop_took_along_counts_against_the_budget(bench: Bench, tmp_path: Path) -> None:
+    """It was made, and what it did cost is not known."""
+    await crash(tmp_path, times=2, is_told=True)
+    await bench.inbox.once(job(), bench.succeeding())
+    meter = bench.standings[0].meter
+
+    assert (meter.calls_lost, meter.to_json()["cost_usd"]) == (2, None)
 
 
 async def test_a_replay_of_a_killer_begins_anew(bench: Bench, tmp_path: Path) -> None:

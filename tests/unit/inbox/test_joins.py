@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.inbox_bench import Bench, again, body_of, job
 from tests.support.left_hand import open_store
+from tests.support.replies import unmarked
 from worker.errors import IdempotencyConflictError, InvalidInputsError, LMUnavailableError, OutputInvalidError
 from worker.inbox import Run
 from worker.message import Ack, DeadLetter, Delay, Job, Outcome, Trail
@@ -76,7 +77,7 @@ async def test_the_joiner_answers_with_what_the_run_stored(two: Two) -> None:
     first, second = await two.end()
 
     assert two.bench.runs == 1
-    assert (second.reply, second.settlement) == (first.reply, Ack())
+    assert (unmarked(second.reply), second.settlement) == (first.reply, Ack())
 
 
 async def test_the_joiner_keeps_the_dead_letter_that_the_run_may_not_make(two: Two) -> None:
@@ -85,7 +86,7 @@ async def test_the_joiner_keeps_the_dead_letter_that_the_run_may_not_make(two: T
     first, second = await two.end()
 
     assert isinstance(second.settlement, DeadLetter)
-    assert (second.reply, second.settlement) == (first.reply, first.settlement)
+    assert (unmarked(second.reply), second.settlement) == (first.reply, first.settlement)
 
 
 async def test_the_joiner_waits_as_long_as_the_run_does(two: Two) -> None:
@@ -170,7 +171,7 @@ async def test_a_duplicate_of_a_run_that_settles_itself_takes_no_place(two: Two)
     repeated = await two.bench.inbox.once(job(trail=again(hop)), two.bench.succeeding())
 
     assert hop.settlement == Delay(1_000, Trail(waits=1, first_delivered_ms=two.bench.clock.now_ms))
-    assert (repeated.reply, repeated.settlement, two.bench.runs) == (first.reply, Ack(), 1)
+    assert (unmarked(repeated.reply), repeated.settlement, two.bench.runs) == (first.reply, Ack(), 1)
 
 
 async def test_duplicates_of_a_job_that_fails_make_one_dead_letter(two: Two) -> None:
@@ -184,7 +185,7 @@ async def test_duplicates_of_a_job_that_fails_make_one_dead_letter(two: Two) -> 
     repeated = await two.bench.inbox.once(job(trail=again(hop)), two.bench.succeeding())
 
     assert isinstance(first.settlement, DeadLetter)
-    assert (repeated.reply, repeated.settlement) == (first.reply, Ack())
+    assert (unmarked(repeated.reply), repeated.settlement) == (first.reply, Ack())
 
 
 async def test_one_of_many_deliveries_joins_a_run_whose_own_is_gone(two: Two) -> None:

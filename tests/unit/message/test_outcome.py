@@ -11,11 +11,14 @@ from tests.support.left_hand import make_delivery
 from worker.errors import InvalidInputsError, LMRateLimitedError, Problem, ProgramExistsError, ProgramNotFoundError
 from worker.message import (
     INTERNAL_HEADERS,
+    MAX_REPLY_BYTES,
+    Reply,
     Trail,
     encode_error,
     encode_success,
     error_detail,
     make_reply,
+    mark_stored,
 )
 
 
@@ -131,3 +134,21 @@ def test_an_internal_header_of_the_wrong_type_counts_as_absent(value: object) ->
     trail = Trail.from_headers({**headers, "x-dspex-original-routing-key": 7, "x-dspex-tenant": 7})
 
     assert trail == Trail()
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"id":1}', b'{"id":1,"stored_ms":17}'),
+        # Too long for a mark, and a row that an odd hand has written.
+        (b"{%s}" % (b" " * (MAX_REPLY_BYTES - 2)), None),
+        (b"text", None),
+    ],
+)
+def test_a_stored_reply_says_since_when_it_is(body: bytes, expected: bytes | None) -> None:
+    """In its headers always, in its body where there is room for it; the bytes before are as they were."""
+    reply = Reply(body, "replies", "c", "m", {"x-dspex-attempts": 1})
+    marked = mark_stored(reply, 17)
+
+    assert marked.headers == {"x-dspex-attempts": 1, "x-dspex-stored": 17}
+    assert marked.body == (expected or body)

@@ -38,9 +38,11 @@ from worker.amqp.errors import ReplayStoppedError
 from worker.amqp.incoming import read
 from worker.amqp.topology import Topology
 from worker.errors import WorkerError
-from worker.message import HEADER_DEADLINE, Delivery, Lane, Trail, remember
+from worker.message import HEADER_DEADLINE, HEADER_RERUN, HEADER_TIMEOUT, Delivery, Lane, Trail, remember, rerun_of
 
 CONFIRM_SECONDS = 30.0
+# What a replay leaves out: it holds for the job as it was sent.
+_OF_THE_SENDING = (HEADER_DEADLINE, HEADER_RERUN, HEADER_TIMEOUT)
 
 
 async def replay(
@@ -118,8 +120,10 @@ class _Replay:
         """Return the trail of the job to come: the next generation, which remembers how this one ended."""
         old = read_trail(message, trusted_users=self._source.trusted_users)
         history = old.history if letter.death is None else remember(old.history, letter.death)
+        # A rerun that the broker itself has dead-lettered, not a worker, tells its generation in no other way.
+        last = max(old.generation, rerun_of(message.header.properties.headers or {}) or 0)
         return Trail(
-            generation=old.generation + 1,
+            generation=last + 1,
             original_routing_key=old.original_routing_key,
             tenant=old.tenant,
             history=history,
@@ -132,8 +136,8 @@ class _Replay:
         source = self._source
         incoming = read(message, lane=source.lane, queue=source.work_queue, trusted_users=source.trusted_users)
         old = incoming.delivery
-        headers = {name: value for name, value in old.headers.items() if name != HEADER_DEADLINE}
-        job: Delivery = replace(old, body=body, headers=headers, trail=trail, user_id=trail.tenant)
+        headers = {name: value for name, value in old.headers.items() if name not in _OF_THE_SENDING}
+        job: Delivery = replace(old, body=body, headers=headers, trail=trail, user_id=trail.tenant, is_rerun=False)
         return await self._ports.check(job)
 
     async def _move(self, found: Survey) -> Tally:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
+from dataclasses import replace
 
 from worker.store import claim as claiming
-from worker.store import inbox
+from worker.store import inbox, stops
+from worker.store.availability import StoreUnavailableError
 from worker.store.calls.transactions import Calls
 from worker.store.inbox import Ending, Run
 from worker.store.records import Claim, Spent, StoredOutcome, Ticket, Verdict
@@ -25,20 +28,37 @@ class JobCalls(Calls):
         """
         token = uuid.uuid4().hex
         tenure = self._pulse.excuse(self._tenure)
-        self._living_tokens.add(token)
+        self._living[token] = ticket
         is_mine = False
         try:
             found = await self._write(
                 lambda connection: claiming.claim(
-                    connection, ticket, tenure=tenure, token=token, living_tokens=self._living_tokens
+                    connection, ticket, tenure=tenure, token=token, living_tokens=self._living
                 ),
                 row=ticket,
             )
             is_mine = found.verdict is Verdict.MINE
         finally:
             if not is_mine:
-                self._living_tokens.discard(token)
+                self._living.pop(token, None)
+        if is_mine and self._tenure.is_stopping and not tenure.is_stopping:
+            await self._note_late(ticket)
         return found
+
+    async def note_stop(self) -> None:
+        """Note in the rows of all jobs in hand that this process was told to stop; claims from now on say so themselves.
+
+        If the process is killed before such a job ends, that counts as a stop of the job and not as a crash.
+        """
+        self._tenure = replace(self._tenure, is_stopping=True)
+        held = list(self._living.values())
+        if held:
+            await self._write(lambda connection: stops.note_stop(connection, held, tenure=self._tenure))
+
+    async def _note_late(self, ticket: Ticket) -> None:
+        """Note the stop for a job whose claim was under way when it came; a store that is away only costs the note."""
+        with suppress(StoreUnavailableError):
+            await self._write(lambda connection: stops.note_stop(connection, [ticket], tenure=self._tenure), row=ticket)
 
     async def finish(
         self, ticket: Ticket, *, token: str, outcome: StoredOutcome, spent: Spent, ttl_ms: int

@@ -30,7 +30,8 @@ class Calls:
         self._pulse = pulse
         self._database = database
         self._tenure = tenure
-        self._living_tokens: set[str] = set()
+        # Token → job, of all claims that this process makes or holds now.
+        self._living: dict[str, Ticket] = {}
 
     @property
     def _namespace(self) -> str:
@@ -74,7 +75,7 @@ class Calls:
             raise
         finally:
             if not is_held:
-                self._living_tokens.discard(token)
+                self._living.pop(token, None)
 
     def _lock(self, connection: Connection, ticket: Ticket | None) -> StoredOutcome | None:
         return None if ticket is None else inbox.lock_outcome(connection, ticket, namespace=self._namespace)
