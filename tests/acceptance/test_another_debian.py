@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -63,6 +65,23 @@ async def run(*arguments: str, environment: dict[str, str]) -> str:
     return output.decode()
 
 
+def inside(root: Root) -> dict[int, Path]:
+    """Return the processes that run in a root, each with its working folder."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (process / "root").readlink() == root.path:
+                found[int(process.name)] = (process / "cwd").readlink()
+    return found
+
+
+def ancestors(process: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        while process > 1:
+            process = int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+            yield process
+
+
 def test_its_rabbitmq_runs_and_leaves_no_mount_behind(trixie, node):
     """The node says its version; its mounts are its own and end with it."""
     number = node.ctl("version").strip()
@@ -100,6 +119,24 @@ async def test_a_worker_retries_buries_and_replays_on_its_rabbitmq(
     assert left == 0
 
     assert await worker.stop() == 0
+
+
+def test_ctrl_c_leaves_nothing_of_it_running(trixie: Root) -> None:
+    """Node and port mapper end with the command, and the mounts of both with them."""
+    program = "import os, time; print(os.environ['DSPEX_AMQP_URL'], flush=True); time.sleep(60)"
+    command = [sys.executable, "deploy/local_services.py", "--rabbitmq", "4.0", "--", sys.executable, "-c", program]
+    environment = clean_environment()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, env=environment) as services:
+        assert services.stdout is not None
+        assert services.stdout.readline().startswith(b"amqp://")
+        folders = {folder for process, folder in inside(trixie).items() if services.pid in ancestors(process)}
+        services.send_signal(signal.SIGINT)
+    left = {folder for folder in inside(trixie).values() if folder in folders}
+
+    assert services.returncode == 128 + signal.SIGINT
+    assert len(folders) == 1
+
+    assert left == set()
 
 
 @pytest.fixture(scope="module")
