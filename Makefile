@@ -1,7 +1,8 @@
 # Everything goes through .venv and deploy/local_services.py; `make` alone lists what there is.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
-SERVICES := $(BIN)/python deploy/local_services.py
+# BROKER=4.0 or 4.3: another Debian's RabbitMQ instead of the machine's, for all targets that need one.
+SERVICES := $(BIN)/python deploy/local_services.py$(if $(BROKER), --rabbitmq $(BROKER))
 MAKEFLAGS += --no-print-directory
 # Where all tests run: coverage, only of the modules that read what a sender declares, and two processes (tests/conftest.py).
 ALL_TESTS := -n 2 --dist loadgroup --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
@@ -25,8 +26,8 @@ demo: setup ## see 200 jobs go through a real RabbitMQ to two workers and come b
 worker: setup ## start a private RabbitMQ and a worker, and print what to type in a second terminal; Ctrl-C ends both
 	@env --unset=DSPEX_AMQP_URL $(SERVICES) -- sh -c 'echo "export DSPEX_AMQP_URL=$$DSPEX_AMQP_URL"; exec $(BIN)/dspex-worker serve'
 
-test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name")
-	@$(SERVICES) --postgres --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
+test: setup ## run all tests against a real RabbitMQ, SQLite and PostgreSQL (ARGS="-k name", BROKER=4.3)
+	@$(SERVICES) --postgres $(if $(ARGS),,--trixie) --tool docker-compose --tool npm --tool openssl --tool elixir -- $(BIN)/python -m pytest $(or $(ARGS),$(ALL_TESTS))
 
 test-elixir: setup ## run the tests of the Elixir client alone, with two workers (ARGS="test/integration --trace")
 	@$(SERVICES) --tool elixir -- $(BIN)/python -m tests.elixir $(ARGS)
@@ -60,6 +61,6 @@ rehearse: ## set up a clone in an empty folder, run its demo, and see that nothi
 lock: setup ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@deploy/lock.sh $(ARGS)
 
-clean: ## remove .venv, caches and builds
-	@rm -rf clients/*/_build .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist build
+clean: ## remove .venv, .debian, caches and builds
+	@rm -rf clients/*/_build .venv .debian .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage htmlcov dist build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,7 +2,7 @@
 
 ::
 
-    python deploy/local_services.py [--postgres] [--tool NAME] -- COMMAND …
+    python deploy/local_services.py [--rabbitmq 4.3] [--postgres] [--tool NAME] [--trixie] -- COMMAND …
 
 ``make demo``, ``make test``, ``make bench`` and CI all go through here. Needs nothing but Python 3.11.
 
@@ -16,12 +16,16 @@ the command finds in           what it is
 ``DSPY_CACHEDIR``              likewise
 ``ERL_LIBS``                   as you set it; else the Erlang libraries that come with ``rabbitmq-server``, if it is
                                installed: Elixir speaks AMQP with them
+``DSPEX_TEST_RABBITMQ``        the number of ``--rabbitmq``: nodes that the command starts are of this RabbitMQ too
 =============================  ==========================================================================
 
 What is missing on the machine is installed with apt where that is possible without a question. The exit code is the
 command's; 1 where a service cannot be had, with one line that says what to do. ``--tool NAME`` sees to a command that
 must be on the path, installed from the Debian package of the same name where it is missing; with ``elixir`` come the
 libraries of ``ERL_LIBS``.
+
+``--rabbitmq`` takes the node not from the machine but from another Debian: 4.0 from trixie, other numbers from forky.
+Its packages are fetched once and kept in ``.debian``; ``--trixie`` does that for what the command may start itself.
 """
 
 from __future__ import annotations
@@ -43,8 +47,9 @@ from typing import TypeVar
 
 import system_packages
 from child_processes import ServiceError, kill_group, terminate
+from debian_root import TRIXIE, release_with, unpacked
 from postgres_server import PostgresServer, find_binaries
-from rabbit_node import RabbitNode, find_erlang_libraries, find_server
+from rabbit_node import VERSION_VARIABLE, RabbitNode, find_erlang_libraries, find_server
 
 __all__ = ["PostgresServer", "RabbitNode", "ServiceError", "install_missing", "main", "services", "temporary_folder"]
 
@@ -71,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _interrupt)
     try:
         _install_tools(options.tools)
-        with services(postgres=options.postgres) as environment:
+        if options.trixie:
+            _unpack_trixie()
+        with services(postgres=options.postgres, rabbitmq=options.rabbitmq) as environment:
             return _run(options.command, environment=environment)
     except ServiceError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -81,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def services(*, postgres: bool = False) -> Iterator[dict[str, str]]:
+def services(*, postgres: bool = False, rabbitmq: str = "") -> Iterator[dict[str, str]]:
     """Start what the environment does not name yet, and yield the environment of the command.
 
     Broker and PostgreSQL boot side by side. Whatever happens inside, at the end the services are killed and their
@@ -89,15 +96,18 @@ def services(*, postgres: bool = False) -> Iterator[dict[str, str]]:
 
     Args:
         postgres: Whether PostgreSQL is needed besides the broker.
+        rabbitmq: The number of another Debian's RabbitMQ, e.g. ``4.3``; empty: the machine's.
 
     Raises:
         ServiceError: A service cannot be had; the message says what to do.
     """
     environment = dict(os.environ)
+    if rabbitmq:
+        _choose(rabbitmq, environment)
     _probe_broker(environment)
     needs_broker = not environment.get("DSPEX_AMQP_URL")
     needs_postgres = postgres and not environment.get("DSPEX_TEST_POSTGRES_URL")
-    install_missing(broker=needs_broker, postgres=needs_postgres)
+    install_missing(broker=needs_broker and not rabbitmq, postgres=needs_postgres)
     with ExitStack() as stack:
         folder = stack.enter_context(temporary_folder())
         stack.callback(_ignore_stop_signals)
@@ -105,10 +115,10 @@ def services(*, postgres: bool = False) -> Iterator[dict[str, str]]:
         if libraries := find_erlang_libraries():
             environment.setdefault("ERL_LIBS", str(libraries))
         started = time.monotonic()
-        node = stack.enter_context(_closing(RabbitNode(folder / "rabbitmq"))) if needs_broker else None
+        node = _node(folder, stack, version=rabbitmq) if needs_broker else None
         server = stack.enter_context(_closing(PostgresServer(folder / "postgres"))) if needs_postgres else None
         if node is not None:
-            _say("starting a private RabbitMQ …")
+            _say(f"starting a private RabbitMQ{f' {rabbitmq}' if rabbitmq else ''} …")
             node.start()
         if server is not None:
             _say("starting a private PostgreSQL …")
@@ -154,7 +164,9 @@ def temporary_folder() -> Iterator[Path]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="local_services.py", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--rabbitmq", default="", metavar="4.N", help="the RabbitMQ of Debian trixie (4.0) or forky")
     parser.add_argument("--postgres", action="store_true", help="see to PostgreSQL as well")
+    parser.add_argument("--trixie", action="store_true", help="see to Debian trixie's RabbitMQ and Python in .debian")
     parser.add_argument("--tool", action="append", default=[], dest="tools", help="see to a command on the path")
     parser.add_argument("command", nargs="+", metavar="COMMAND", help="what to run with the services, after `--`")
     return parser.parse_args(arguments)
@@ -166,6 +178,30 @@ def _install_tools(names: Sequence[str]) -> None:
         missing.append("rabbitmq-server")
     if missing:
         system_packages.install(*missing, otherwise=".")
+
+
+def _unpack_trixie() -> None:
+    """Unpack Debian trixie before anything has a time-out; where it cannot be had, only the tests that need it fail."""
+    try:
+        unpacked(TRIXIE)
+    except ServiceError as error:
+        _say(f"Debian trixie is missing, and what needs it will fail: {error}")
+
+
+def _node(folder: Path, stack: ExitStack, *, version: str) -> RabbitNode:
+    return stack.enter_context(_closing(RabbitNode(folder / "rabbitmq", version=version or None)))
+
+
+def _choose(rabbitmq: str, environment: dict[str, str]) -> None:
+    """Make this RabbitMQ the one of every node that the command starts; unpack it where that was not done yet.
+
+    Raises:
+        ServiceError: It cannot be had, or the environment names another broker.
+    """
+    if environment.get("DSPEX_AMQP_URL"):
+        raise ServiceError(f"DSPEX_AMQP_URL names a broker already; unset it to run with RabbitMQ {rabbitmq}.")
+    unpacked(release_with(rabbitmq))
+    environment[VERSION_VARIABLE] = rabbitmq
 
 
 def _run(command: Sequence[str], *, environment: dict[str, str]) -> int:

@@ -1,7 +1,8 @@
 """A private RabbitMQ node that may be stopped, killed and started again.
 
-It runs the ``rabbitmq-server`` package's own files, but shares nothing with a broker that the machine may already
-run: its own name, ports, cookie, data folder and port mapper (epmd), all of it on 127.0.0.1.
+It runs the ``rabbitmq-server`` package's own files, the machine's or those of another Debian (`debian_root`), but
+shares nothing with a broker that the machine may already run: its own name, ports, cookie, data folder and port mapper
+(epmd), all of it on 127.0.0.1.
 
 See Also:
     https://www.rabbitmq.com/docs/configure#customise-environment: the variables below.
@@ -19,8 +20,13 @@ from pathlib import Path
 from types import TracebackType
 
 from child_processes import ServiceError, free_port, kill_group, spawn, terminate, wait_until
+from debian_root import release_with, unpacked
+
+VERSION_VARIABLE = "DSPEX_TEST_RABBITMQ"
+"""Names the RabbitMQ of every node that is not asked for another one, e.g. ``4.3``; unset or empty: the machine's."""
 
 _PACKAGE_FOLDER = Path("/usr/lib/rabbitmq/lib")
+_SCRIPT = "rabbitmq_server-*/sbin/rabbitmq-server"
 _PROTOCOL_HEADER = b"AMQP\x00\x00\x09\x01"
 _METHOD_FRAME = b"\x01"
 
@@ -44,7 +50,7 @@ def find_server() -> Path | None:
 
     The package's folder comes first: Debian's ``/usr/sbin/rabbitmq-server`` insists on the user ``rabbitmq``.
     """
-    installed = sorted(_PACKAGE_FOLDER.glob("rabbitmq_server-*/sbin/rabbitmq-server"))
+    installed = sorted(_PACKAGE_FOLDER.glob(_SCRIPT))
     if installed:
         return installed[-1]
     elsewhere = shutil.which("rabbitmq-server")
@@ -68,6 +74,10 @@ class RabbitNode:
     Args:
         folder: Holds its configuration, data and logs; nobody else's.
         config: More lines for its ``rabbitmq.conf``, e.g. a TLS listener.
+        version: The number of its RabbitMQ, e.g. ``4.0``; by default what `VERSION_VARIABLE` says.
+
+    Raises:
+        ServiceError: There is no RabbitMQ of this number.
 
     Attributes:
         url: ``amqp://`` URL of the node, with its user and password.
@@ -75,7 +85,9 @@ class RabbitNode:
         log: File with what it prints; its own log is in the folder ``log`` beside it.
     """
 
-    def __init__(self, folder: Path, *, config: str = "") -> None:
+    def __init__(self, folder: Path, *, config: str = "", version: str | None = None) -> None:
+        number = os.environ.get(VERSION_VARIABLE, "") if version is None else version
+        self._root = unpacked(release_with(number)) if number else None
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)  # a password lies in it
         self.folder = folder
@@ -165,7 +177,7 @@ class RabbitNode:
         """``rabbitmqctl`` of this node as a command that runs in any environment; `RABBITMQ_NODENAME` names the node."""
         own = (f"{name}={value}" for name, value in self._environment.items() if os.environ.get(name) != value)
         tool = self._find_server().with_name("rabbitmqctl")
-        return ("env", *own, str(tool))
+        return self._entered("env", *own, str(tool))
 
     def ctl(self, *arguments: str) -> str:
         """Run ``rabbitmqctl`` against this node and return what it prints; takes about a second.
@@ -189,13 +201,19 @@ class RabbitNode:
             self._epmd = None
 
     def _find_server(self) -> Path:
+        if self._root is not None:
+            installed = next(self._root.path.glob(f"{_PACKAGE_FOLDER.relative_to('/')}/{_SCRIPT}"))
+            return Path("/") / installed.relative_to(self._root.path)
         server = find_server()
         if server is None:
             raise ServiceError("No rabbitmq-server on this machine; `apt-get install rabbitmq-server` gives one.")
         return server
 
     def _spawn(self, *command: str) -> subprocess.Popen[bytes]:
-        return spawn(command, environment=self._environment, log=self.log, folder=self.folder)
+        return spawn(self._entered(*command), environment=self._environment, log=self.log, folder=self.folder)
+
+    def _entered(self, *command: str) -> tuple[str, ...]:
+        return command if self._root is None else self._root.command(*command, folder=self.folder)
 
     def _speaks_amqp(self) -> bool:
         try:

@@ -13,8 +13,10 @@ role           may                                     may not
 
 RabbitMQ asks for: *configure* to declare and delete; *write* to publish (on the exchange), to bind (on the queue) and
 to dead-letter (on the exchange that a queue names); *read* to consume, get and purge, to bind (on the exchange) and
-to name a dead-letter exchange (on the queue). Direct reply-to and passive declares need no right at all. The default
-exchange reaches every queue of the vhost, so only workers have it: callers name the queue that their reply goes to.
+to name a dead-letter exchange (on the queue). Direct reply-to needs no right at all, and passive declares need none before
+4.3, which wants any of the three. So those who send jobs have *write* on the work queues: they may ask whether a worker
+is there, and do nothing else with it, having no exchange to bind such a queue to. The default exchange reaches every
+queue of the vhost, so only workers have it: callers name the queue that their reply goes to.
 
 See Also:
     docs/SECURITY.md; https://www.rabbitmq.com/docs/access-control#authorisation
@@ -48,7 +50,7 @@ def publisher(namespace: str, user: str) -> Rights:
     ``amq.gen-…`` are queues that RabbitMQ names, ``amq_<hex>`` those that aio-pika names; both are exclusive.
     """
     own = rf"amq\.gen-.*|amq_[0-9a-f]{{32}}|{namespace}\.reply\.{user}(\..*)?"
-    return Rights(configure=_whole(own), write=_whole(namespace), read=_whole(own))
+    return Rights(configure=_whole(own), write=_to_work(namespace), read=_whole(own))
 
 
 def worker(namespace: str, _user: str) -> Rights:
@@ -66,7 +68,7 @@ def operator(namespace: str, _user: str) -> Rights:
     """Return what operators may do: replay and purge dead letters, and send control commands as a caller would."""
     return Rights(
         configure=_whole(rf"{namespace}\.replay-lock\..*"),
-        write=_whole(namespace),
+        write=_to_work(namespace),
         read=_whole(rf"{namespace}\.{LANES}\.dead"),
     )
 
@@ -106,6 +108,10 @@ def ack_timeout_policy(namespace: str, *, seconds: int) -> tuple[str, str, str]:
     RabbitMQ knows it from 3.12 on; before, only ``consumer_timeout`` in ``rabbitmq.conf`` does.
     """
     return f"{namespace}-ack-timeout", rf"^{namespace}\.{LANES}$", f'{{"consumer-timeout": {seconds * 1_000}}}'
+
+
+def _to_work(namespace: str) -> str:
+    return _whole(rf"{namespace}|{namespace}\.{LANES}")
 
 
 def _whole(pattern: str) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,7 +31,7 @@ from tests.support.processes import COMMAND, WorkerProcess, clean_environment
 from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import connect
 from worker.amqp.topology import Topology, declare
-from worker.client import Client, ReplyError
+from worker.client import Client, NoWorkerError, ReplyError
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -228,6 +229,14 @@ async def _kept(client: Client, message_id: str) -> Any:
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.parametrize("user", ["publisher", "operator"])
+async def test_who_sends_jobs_is_told_that_no_worker_listens(broker: Broker, topology: Topology, user: str) -> None:
+    """At once: the right to ask for a work queue's consumers, which RabbitMQ 4.3 wants, is among theirs."""
+    async with Client(broker.url(user), namespace=NAMESPACE) as client:
+        with pytest.raises(NoWorkerError):
+            await client.ask("ping", timeout=30)
+
+
 # And no more.
 
 
@@ -267,6 +276,15 @@ def _listen(queue: str, exchange: str, key: str) -> Deed:
     return listen
 
 
+def _publish_to_own(exchange: str) -> Deed:
+    async def publish(channel: Channel) -> None:
+        await channel.exchange_declare(exchange, auto_delete=True)
+        await channel.queue_bind("dspex.execute", exchange)
+        await channel.basic_publish(b"{}", exchange=exchange, routing_key="")
+
+    return publish
+
+
 OWN = "dspex.reply.publisher.own"
 REFUSED: list[tuple[str, str, Deed]] = [
     ("publisher", "take a waiting job", _get("dspex.execute")),
@@ -287,6 +305,9 @@ REFUSED: list[tuple[str, str, Deed]] = [
     ("publisher", "publish to other applications", _publish("amq.topic")),
     ("publisher", "dead-letter into any queue", _declare(OWN, dead_letter_exchange="")),
     ("publisher", "dead-letter into the dead letters", _declare(OWN, dead_letter_exchange="dspex.dead")),
+    ("publisher", "cut a work queue off", lambda channel: channel.queue_unbind("dspex.execute", "dspex", "execute")),
+    ("publisher", "bind a work queue", lambda channel: channel.queue_bind("dspex.execute", "amq.topic", "#")),
+    ("publisher", "publish to an exchange of its own", _publish_to_own("dspex.reply.publisher.exchange")),
     ("publisher", "listen to jobs", _listen("amq.gen-eavesdropper", "dspex", "execute")),
     ("publisher", "hold the lock of a replay", _declare("dspex.replay-lock.execute.dead")),
     ("worker", "read dead letters", _get("dspex.execute.dead")),
@@ -306,6 +327,8 @@ REFUSED: list[tuple[str, str, Deed]] = [
     ("operator", "read replies", _get(BOBS_REPLIES)),
     ("operator", "forge a reply", _publish("", BOBS_REPLIES)),
     ("operator", "forge a dead letter", _publish("dspex.dead", "dspex.execute")),
+    ("operator", "cut a work queue off", lambda channel: channel.queue_unbind("dspex.execute", "dspex", "execute")),
+    ("operator", "bind a work queue", lambda channel: channel.queue_bind("dspex.execute", "amq.topic", "#")),
     ("operator", "declare a queue", _declare("dspex.other")),
     ("operator", "read a foreign queue", _get(FOREIGN)),
 ]
@@ -434,7 +457,8 @@ async def test_the_definitions_give_the_same_rights(broker: Broker) -> None:
     """For users called as their roles; an import leaves their passwords alone."""
     before = broker.rights()
     broker.node.ctl("clear_permissions", "publisher")
-    broker.node.ctl("import_definitions", str(ROOT / "deploy/rabbitmq/definitions.json"))
+    file = shutil.copy(ROOT / "deploy/rabbitmq/definitions.json", broker.node.folder)
+    broker.node.ctl("import_definitions", str(file))
     async with _connected(broker, "publisher") as connection:
         is_closed = connection.is_closed
 

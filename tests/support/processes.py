@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 COMMAND = str(Path(sys.executable).parent / "dspex-worker")
@@ -25,10 +26,11 @@ def worker_environment(lm_url: str, **settings: str) -> dict[str, str]:
 
 
 class WorkerProcess:
-    """One ``dspex-worker serve``."""
+    """One ``dspex-worker serve``, by default of the environment that runs the tests."""
 
-    def __init__(self, environment: dict[str, str]) -> None:
+    def __init__(self, environment: dict[str, str], *, command: Sequence[str] = (COMMAND,)) -> None:
         self._environment = environment
+        self._command = command
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._changed = asyncio.Condition()
@@ -37,7 +39,7 @@ class WorkerProcess:
     async def start(self, *, until: str = "worker.ready") -> None:
         """Start it and wait for a word in its log."""
         self._process = await asyncio.create_subprocess_exec(
-            COMMAND, "serve", env=self._environment, stderr=asyncio.subprocess.PIPE
+            *self._command, "serve", env=self._environment, stderr=asyncio.subprocess.PIPE
         )
         self.log = ""
         self._reading = asyncio.create_task(self._read(self._process))

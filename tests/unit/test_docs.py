@@ -34,7 +34,7 @@ from worker.settings import PREFIX, RESERVED_PREFIX, Settings
 from worker.signatures import is_legacy
 from worker.signatures import parse as parse_signature
 
-IGNORED = {".venv", ".git", "__pycache__", "dist", "build", "htmlcov", "node_modules"}
+IGNORED = {".debian", ".venv", ".git", "__pycache__", "dist", "build", "htmlcov", "node_modules"}
 PAGES = (
     "README.md",
     "docs/WIRE.md",
