@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import pytest
+from rich.cells import cell_len
 
 from tests.unit.amqp.test_dead_letters import LETTER
 from worker.amqp.dead_letters import Plan, Refusal, ReplayReport
@@ -55,6 +57,19 @@ def test_a_letter_is_one_line_however_long_its_sentence_is(capsys):
     assert len(lines) == 4
     assert all(line.startswith(long_id) and "first second x" in line and line.endswith("…") for line in lines[1:])
     assert max(map(len, lines)) <= 180
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(capsys, monkeypatch, width):
+    """Whatever a sender has put into names, and in any script."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((width, 24)))
+    wide = replace(LETTER, message_id="m" * 300, program_id="程" * 300, code="c" * 300, message="序\n" * 300)
+    print_letters([wide, LETTER])
+    lines = capsys.readouterr().out.splitlines()
+
+    assert len(lines) == 3
+    assert max(map(cell_len, lines)) <= width
 
 
 def test_dead_letters_speak_to_no_terminal(capsys):

@@ -15,9 +15,11 @@ import typer
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # Without a terminal there is no width; rich would take 80 and break names.
 _PLAIN_WIDTH = 140
+# A line of its own may be longer: nothing in it is broken.
+_PLAIN_LINE = 180
 _GAP = "  "
-# So much of the last column is shown, however wide the others are.
-_LEAST_WIDTH = 20
+# A column of names; their senders choose them.
+_MAX_CELL = 64
 
 
 def escape(text: str) -> str:
@@ -60,22 +62,24 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
 
 
 def print_lines(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print a table with one line a row: line breaks are folded, and the last column is cut to the width that is left.
+    """Print a table with one line a row: line breaks are folded, and no line is longer than the terminal is wide.
 
     Args:
         columns: Headings.
         rows: Cells, as many a row as there are columns.
     """
-    lines = [[_fold(cell) for cell in row] for row in rows]
-    widths = [max(len(line[index]) for line in [list(columns), *lines]) for index in range(len(columns) - 1)]
-    left = max(_width() - sum(widths) - len(_GAP) * len(widths), _LEAST_WIDTH)
-    for line in (list(columns), *lines):
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        typer.echo(_GAP.join([*cells, _cut(line[-1], most=left)]).rstrip())
+    from rich.cells import cell_len, set_cell_size
+
+    lines = [list(columns), *([_fold(cell) for cell in row] for row in rows)]
+    widths = [min(_MAX_CELL, max(cell_len(line[index]) for line in lines)) for index in range(len(columns) - 1)]
+    most = _width()
+    for *first, last in lines:
+        cells = [set_cell_size(_cut(cell, most=width), width) for cell, width in zip(first, widths, strict=True)]
+        typer.echo(_cut(_GAP.join([*cells, last]).rstrip(), most=most))
 
 
 def _width() -> int:
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_WIDTH
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PLAIN_LINE
 
 
 def _fold(cell: object) -> str:
@@ -83,7 +87,10 @@ def _fold(cell: object) -> str:
 
 
 def _cut(text: str, *, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Cut a text to the width of so many cells; a character of some scripts takes two."""
+    from rich.cells import cell_len, set_cell_size
+
+    return text if cell_len(text) <= most else f"{set_cell_size(text, most - 1).rstrip()}…"
 
 
 def _show(cell: object) -> str:

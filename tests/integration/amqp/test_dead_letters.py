@@ -51,9 +51,11 @@ async def test_list_counts_each_lane(
     before = [queue.messages for queue in await list_dead(connection, topology)]
     await fail(caller, make_handler, start_consumer, count=2)
     after = {queue.lane: queue.messages for queue in await list_dead(connection, topology)}
+    counted = await list_dead(connection, topology, has_groups=False)
 
     assert before == [None, None, None]
     assert after == {"create": 0, "execute": 2, "control": 0}
+    assert [(queue.messages, queue.groups) for queue in counted] == [(0, []), (2, []), (0, [])]
 
 
 async def test_list_counts_each_kind_of_letter(connection: AbstractConnection, topology: Topology) -> None:
@@ -96,14 +98,16 @@ async def test_show_sorts_the_whole_queue_and_two_looks_agree(
 
 
 async def test_one_job_is_found_by_either_id(connection: AbstractConnection, topology: Topology) -> None:
-    """With its body."""
+    """With its body where that is asked for; nothing is kept of it else."""
     await declare(topology, connection)
     await bury(connection, topology, "m0")
     await bury(connection, topology, "m1", body={"args": {"inputs": {"text": "b"}}})
-    [(letter, body)] = await find(connection, topology, "execute", "m1")
+    [(letter, body)] = await find(connection, topology, "execute", "m1", has_body=True)
+    bare = await find(connection, topology, "execute", "m1")
 
     assert letter.message_id == "m1"
-    assert json.loads(body) == {"args": {"inputs": {"text": "b"}}}
+    assert bare == [(letter, None)]
+    assert json.loads(body or b"") == {"args": {"inputs": {"text": "b"}}}
     assert await find(connection, topology, "execute", "m2") == []
 
 

@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 from worker.amqp.channels import scratch_channel
 from worker.amqp.dead_letters.letters import DeadLetterView
 from worker.amqp.dead_letters.plan import OnProgress
-from worker.amqp.dead_letters.search import Oldest, look, mark_of, put_back_for_others, rank_of
+from worker.amqp.dead_letters.search import Oldest, look, mark_of, put_back, rank_of, until_back
 from worker.amqp.dead_letters.selection import EVERYTHING, Selection
 from worker.amqp.dead_letters.source import Source, depth_of
 from worker.amqp.topology import Topology, measure
@@ -20,6 +20,8 @@ from worker.message import LANES, Lane
 
 # A sender chooses what a letter says, so there may be as many kinds as letters.
 MAX_GROUPS = 1_000
+# Each with a body of up to 16 MiB.
+MAX_FOUND = 20
 
 
 @dataclass(slots=True)
@@ -76,6 +78,7 @@ async def list_dead(
     connection: AbstractConnection,
     topology: Topology,
     *,
+    has_groups: bool = True,
     trusted_users: Collection[str] = (),
     on_look: OnProgress = _ignore,
 ) -> list[DeadQueue]:
@@ -84,6 +87,7 @@ async def list_dead(
     Args:
         connection: To the broker.
         topology: The namespace.
+        has_groups: Whether to look at the letters; else they are only counted, and nobody else is held up.
         trusted_users: Broker users whose headers count, beside the connection's own.
         on_look: Gets letters looked at and letters in all, queue by queue.
 
@@ -94,7 +98,7 @@ async def list_dead(
     for lane in LANES:
         source = Source.of(connection, topology, lane=lane, trusted_users=trusted_users)
         depth = await measure(connection, source.queue)
-        groups = [] if depth is None else await _groups(connection, source, on_look=on_look)
+        groups = [] if depth is None or not has_groups else await _groups(connection, source, on_look=on_look)
         queues.append(DeadQueue(source.queue, lane, None if depth is None else depth[0], groups))
     return queues
 
@@ -141,16 +145,18 @@ async def find(
     lane: Lane,
     job_id: str,
     *,
+    has_body: bool = False,
     trusted_users: Collection[str] = (),
     on_look: OnProgress = _ignore,
-) -> list[tuple[DeadLetterView, bytes]]:
-    """Return the dead letters of one job, with their bodies, the oldest first; they stay where they are.
+) -> list[tuple[DeadLetterView, bytes | None]]:
+    """Return the dead letters of one job, the oldest first; they stay where they are.
 
     Args:
         connection: To the broker.
         topology: The namespace.
         lane: Whose dead letters.
-        job_id: Its message id, or its correlation id.
+        job_id: Its message id, or its correlation id; many jobs may share that, so the oldest `MAX_FOUND` count.
+        has_body: Whether bodies are returned too.
         trusted_users: Broker users whose headers count, beside the connection's own.
         on_look: Gets letters looked at and letters in all.
 
@@ -158,12 +164,12 @@ async def find(
         ConnectionLostError: The broker did not answer.
     """
     source = Source.of(connection, topology, lane=lane, trusted_users=trusted_users)
-    found: Oldest[tuple[DeadLetterView, bytes]] = Oldest(None)
+    found: Oldest[tuple[DeadLetterView, bytes | None]] = Oldest(MAX_FOUND)
     async with _looking(connection, source, on_look=on_look) as messages:
         async for message in messages:
             letter = source.view(message)
             if job_id in (letter.message_id, letter.correlation_id):
-                found.add(rank_of(letter, mark_of(message)), (letter, message.body))
+                found.add(rank_of(letter, mark_of(message)), (letter, message.body if has_body else None))
     return found.sorted()
 
 
@@ -198,4 +204,5 @@ async def _looking(
     async with scratch_channel(connection) as channel:
         async with aclosing(counted()) as messages:
             yield messages
-        await put_back_for_others(channel, source.queue, count=seen)
+        await put_back(channel)
+        await until_back(channel, source.queue, count=seen)

@@ -12,7 +12,7 @@ from worker.amqp.channels import scratch_channel
 from worker.amqp.connection import losses
 from worker.amqp.dead_letters.audit import AuditLine
 from worker.amqp.dead_letters.plan import Plan, Ports, PurgeReport
-from worker.amqp.dead_letters.search import put_back
+from worker.amqp.dead_letters.search import put_back, until_back
 from worker.amqp.dead_letters.source import Source, depth_of, locked
 from worker.amqp.dead_letters.survey import Survey, Tally, find_again, pass_all, survey
 from worker.amqp.topology import Topology
@@ -57,6 +57,7 @@ class _Purge:
         found = await survey(self._channel, self._source, depth, plan=self._plan, ports=self._ports, judge=pass_all)
         await put_back(self._channel)
         if self._plan.is_dry_run:
+            await until_back(self._channel, self._source.queue, count=found.seen)
             return self._report(found, Tally.of(found))
         return self._report(found, await self._remove(found))
 

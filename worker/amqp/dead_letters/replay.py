@@ -31,7 +31,7 @@ from worker.amqp.dead_letters.letters import DeadLetterView, read_trail
 from worker.amqp.dead_letters.patches import patch_args
 from worker.amqp.dead_letters.plan import Plan, Ports, ReplayReport
 from worker.amqp.dead_letters.refusals import object_to, refuse_for
-from worker.amqp.dead_letters.search import put_back
+from worker.amqp.dead_letters.search import put_back, until_back
 from worker.amqp.dead_letters.source import Source, depth_of, locked
 from worker.amqp.dead_letters.survey import Survey, Tally, Verdict, find_again, survey
 from worker.amqp.errors import ReplayStoppedError
@@ -92,6 +92,7 @@ class _Replay:
         found = await survey(self._channel, self._source, depth, plan=self._plan, ports=self._ports, judge=self._judge)
         await put_back(self._channel)
         if self._plan.is_dry_run:
+            await until_back(self._channel, self._source.queue, count=found.seen)
             return self._report(found, Tally.of(found))
         if self._ports.stop.is_set() or self._is_held_up_by(found):
             return self._report(found, Tally(unchecked=Tally.of(found).unchecked))

@@ -163,19 +163,18 @@ async def put_back(channel: Channel) -> None:
         await channel.basic_nack(0, multiple=True, requeue=True)
 
 
-async def put_back_for_others(channel: Channel, queue: str, *, count: int) -> None:
-    """Return all that was looked at, and wait until the broker has it in the queue, so that the next look sees it.
+async def until_back(channel: Channel, queue: str, *, count: int) -> None:
+    """Wait until the broker has in the queue again what was put back, so that the next look sees it.
 
     It does not wait for long: somebody else may have taken the messages by then.
 
     Args:
-        channel: That holds them.
+        channel: That held them.
         queue: Where they are from.
         count: How many they are.
     """
     if not count:
         return
-    await put_back(channel)
     with suppress(TimeoutError):
         async with asyncio.timeout(_RETURN_SECONDS):
             while await _depth(channel, queue) < count:  # noqa: ASYNC110 - the broker tells nobody

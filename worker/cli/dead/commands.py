@@ -53,7 +53,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 @_dead.command("list")
-def list_queues(*, as_json: AsJSON = False) -> None:
+def list_queues(
+    *,
+    count: Annotated[bool, typer.Option("--count", help="Only the number in each queue; looks at no letter.")] = False,
+    as_json: AsJSON = False,
+) -> None:
     """Count the dead letters of each queue, by code, program and LM.
 
     Looks at every letter and leaves it where it is: some 5,000 letters a second. Meanwhile they are held, and another
@@ -62,7 +66,7 @@ def list_queues(*, as_json: AsJSON = False) -> None:
     from worker.amqp.dead_letters import list_dead
 
     settings = load_settings()
-    queues = browsing(settings, list_dead, has_bar=not as_json)
+    queues = browsing(settings, functools.partial(list_dead, has_groups=not count), has_bar=not as_json)
     if as_json:
         print_json([asdict(queue) for queue in queues])
     else:
@@ -109,10 +113,11 @@ def show_letters(
 def _show_one(settings: Settings, lane: Lane, *, job: str, has_body: bool, as_json: bool) -> None:
     from worker.amqp.dead_letters import find
 
-    found = browsing(settings, functools.partial(find, lane=lane, job_id=job), has_bar=not as_json)
+    step = functools.partial(find, lane=lane, job_id=job, has_body=has_body)
+    found = browsing(settings, step, has_bar=not as_json)
     if not found:
         raise stop(f"No dead letter of {lane} has the message id or correlation id {job}", code=EXIT_ERROR)
-    bodies = [read_body(raw) if has_body else None for _, raw in found]
+    bodies = [None if raw is None else read_body(raw) for _, raw in found]
     if as_json:
         own = ({"body": body} if has_body else {} for body in bodies)
         print_json([{**asdict(letter), **more} for (letter, _), more in zip(found, own, strict=True)])
