@@ -60,8 +60,8 @@ def list_queues(
 ) -> None:
     """Count the dead letters of each queue, by code, program and LM.
 
-    Looks at every letter and leaves it where it is: some 5,000 letters a second. Meanwhile they are held, and another
-    `dead` command does not see them.
+    Looks at every letter and leaves it where it is. Meanwhile the letters are held, and another `dead` command does not
+    see them; --count holds none.
     """
     from worker.amqp.dead_letters import list_dead
 
