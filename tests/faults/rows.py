@@ -21,6 +21,7 @@ class Row:
         owner: The worker's id, with its process id in it; empty where nobody holds it.
         crashes: Claims that ended without an outcome.
         outcome: ``success``, ``error`` or None.
+        is_stop_noted: Whether the owner has written down that it was told to stop.
     """
 
     job_key: str
@@ -28,6 +29,7 @@ class Row:
     owner: str
     crashes: int
     outcome: str | None
+    is_stop_noted: bool = False
 
     @property
     def number(self) -> int | None:
@@ -40,7 +42,7 @@ class Row:
         return self.state == "running" and f"-{pid}-" in self.owner
 
 
-_COLUMNS = "SELECT job_key, state, owner, crashes, outcome FROM jobs WHERE namespace = "
+_COLUMNS = "SELECT job_key, state, owner, crashes, outcome, stop_noted_ms IS NOT NULL FROM jobs WHERE namespace = "
 
 
 async def read_rows(store_url: str, namespace: str, *, only_running: bool = False) -> list[Row]:
@@ -50,7 +52,10 @@ async def read_rows(store_url: str, namespace: str, *, only_running: bool = Fals
         found = await asyncio.to_thread(_read_sqlite, store_url.removeprefix("sqlite:///"), condition, namespace)
     else:
         found = await _read_postgres(store_url, condition, namespace)
-    return [Row(key, state, owner or "", crashes, outcome) for key, state, owner, crashes, outcome in found]
+    return [
+        Row(key, state, owner or "", crashes, outcome, is_stop_noted=bool(is_noted))
+        for key, state, owner, crashes, outcome, is_noted in found
+    ]
 
 
 def _read_sqlite(path: str, condition: str, namespace: str) -> list[Any]:

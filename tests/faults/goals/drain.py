@@ -13,14 +13,15 @@ from tests.faults.ledger import Ledger
 from tests.faults.load import Load
 from tests.faults.measured import Goal, Measured
 from tests.faults.oracle import depths, judge
-from tests.faults.rooms import settled
+from tests.faults.rooms import settled, until
+from tests.faults.rows import read_rows
 from tests.faults.stage import Stage
 from tests.faults.workers import Crew, Life
 
 _GRACE_SECONDS = 10.0
 _SETTINGS = {"concurrency": "8", "lm_timeout_seconds": "8", "job_timeout_seconds": "9", "drain_seconds": "10"}
-# So many make a job a suspect; one more ends it.
-_CRASHES = 2
+# So many make a job a suspect.
+_STOPS_TO_SUSPECT = 3
 # Jobs that run beside a suspect.
 _OTHERS = 2
 # What a second signal may take at most, on a busy machine: it is to end the worker at once, and not to wait for jobs.
@@ -158,16 +159,16 @@ async def _assert_nothing_held(stage: Stage, load: Load) -> None:
 
 
 async def _stop_twice(stage: Stage, load: Load) -> Ledger:
-    """Send a second SIGTERM to two workers in turn that run the same job, and then one to a worker that gets it.
+    """Send a second SIGTERM to three workers in turn that run the same job, and then one to a worker that gets it.
 
-    A second signal ends a worker at once, and not with 0; its job is that of a crashed worker. After two crashes it may
-    only run alone, so the last worker has it in hand without beginning it: it goes back, what runs is finished, exit 0.
+    A second signal ends a worker at once, and not with 0; its job is that of a worker that was stopped and killed. After three
+    such stops it may only run alone, so the last worker has it in hand without beginning it: it goes back, what runs is finished, exit 0.
     """
     ledger = Ledger()
     suspect, *others = range(len(load.jobs), len(load.jobs) + 1 + _OTHERS)
     stage.lm.hold()
     await load.publish([suspect])
-    for _ in range(_CRASHES - 1):
+    for _ in range(_STOPS_TO_SUSPECT - 1):
         await _end_at_once(stage, await _running(stage, 1, room=1), ledger)
     crashing = await _running(stage, 1, room=1)
     # It has no room for them.
@@ -190,6 +191,7 @@ async def _running(stage: Stage, jobs: int, *, room: int) -> Life:
 async def _end_at_once(stage: Stage, life: Life, ledger: Ledger) -> None:
     life.send(signal.SIGTERM)
     await life.logged("worker.draining")
+    await until(lambda: _is_noted(stage))
     began = time.monotonic()
     code = await life.stop()
     seconds = time.monotonic() - began
@@ -197,6 +199,11 @@ async def _end_at_once(stage: Stage, life: Life, ledger: Ledger) -> None:
     assert code > 0, f"a second SIGTERM ended a worker with {code}"
     assert seconds <= _AT_ONCE_SECONDS, f"a second SIGTERM took {seconds:.1f} s"
     assert kill.jobs, "no job was in flight at a second SIGTERM"
+
+
+async def _is_noted(stage: Stage) -> bool:
+    rows = await read_rows(stage.store_url, stage.namespace, only_running=True)
+    return any(row.is_stop_noted for row in rows)
 
 
 async def _stop_with_a_suspect(stage: Stage, life: Life, *, suspect: int) -> None:
