@@ -15,8 +15,9 @@ RabbitMQ asks for: *configure* to declare and delete; *write* to publish (on the
 to dead-letter (on the exchange that a queue names); *read* to consume, get and purge, to bind (on the exchange) and
 to name a dead-letter exchange (on the queue). Direct reply-to needs no right at all, and passive declares need none before
 4.3, which wants any of the three. So those who send jobs have *write* on the work queues: they may ask whether a worker
-is there, and do nothing else with it, having no exchange to bind such a queue to. The default exchange reaches every
-queue of the vhost, so only workers have it: callers name the queue that their reply goes to.
+is there, and do nothing else with it, having no exchange to bind such a queue to; workers likewise on reply queues, to ask
+whether a caller is still there. The default exchange reaches every queue of the vhost, so only workers have it: callers
+name the queue that their reply goes to.
 
 See Also:
     docs/SECURITY.md; https://www.rabbitmq.com/docs/access-control#authorisation
@@ -34,6 +35,9 @@ _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 # No dot: else the reply queues of `a` would take in those of `a.b`.
 _USER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_@-]{0,63}")
 
+# Exclusive queues: those that RabbitMQ names, and those that aio-pika names.
+_EXCLUSIVE = r"amq\.gen-.*|amq_[0-9a-f]{32}"
+
 
 @dataclass(frozen=True)
 class Rights:
@@ -45,21 +49,18 @@ class Rights:
 
 
 def publisher(namespace: str, user: str) -> Rights:
-    """Return what one publisher may do; its durable reply queues begin with ``<ns>.reply.<user>``.
-
-    ``amq.gen-…`` are queues that RabbitMQ names, ``amq_<hex>`` those that aio-pika names; both are exclusive.
-    """
-    own = rf"amq\.gen-.*|amq_[0-9a-f]{{32}}|{namespace}\.reply\.{user}(\..*)?"
+    """Return what one publisher may do; its durable reply queues begin with ``<ns>.reply.<user>``."""
+    own = rf"{_EXCLUSIVE}|{namespace}\.reply\.{user}(\..*)?"
     return Rights(configure=_whole(own), write=_to_work(namespace), read=_whole(own))
 
 
 def worker(namespace: str, _user: str) -> Rights:
     """Return what the workers may do; they declare what is missing, so they may also delete it."""
     work, dead, delay = rf"{namespace}\.{LANES}", rf"{namespace}\.{LANES}\.dead", rf"{namespace}\.delay\.[0-9]+"
-    dead_exchange = rf"{namespace}\.dead"
+    dead_exchange, replies = rf"{namespace}\.dead", rf"{_EXCLUSIVE}|{namespace}\.reply\..*"
     return Rights(
         configure=_whole(f"{namespace}|{work}|{dead}|{dead_exchange}|{delay}"),
-        write=_whole(rf"amq\.default|{work}|{dead}|{dead_exchange}|{delay}"),
+        write=_whole(rf"amq\.default|{work}|{dead}|{dead_exchange}|{delay}|{replies}"),
         read=_whole(f"{namespace}|{work}|{dead_exchange}|{delay}"),
     )
 

@@ -237,6 +237,20 @@ async def test_who_sends_jobs_is_told_that_no_worker_listens(broker: Broker, top
             await client.ask("ping", timeout=30)
 
 
+@pytest.mark.parametrize(
+    ("user", "queue"),
+    [("publisher", "dspex.execute"), ("operator", "dspex.execute"), ("worker", BOBS_REPLIES)],
+)
+async def test_each_part_may_look_at_what_it_asks_about(
+    broker: Broker, topology: Topology, user: str, queue: str
+) -> None:
+    """Whether workers or a caller are there: RabbitMQ 4.3 wants some right for a passive declare."""
+    async with _connected(broker, user) as connection, scratch_channel(connection) as channel:
+        found = (await channel.queue_declare(queue, passive=True)).queue
+
+    assert found == queue
+
+
 # And no more.
 
 

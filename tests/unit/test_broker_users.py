@@ -69,9 +69,16 @@ def test_the_worker_may_declare_the_whole_topology_and_nothing_else() -> None:
 def test_no_right_reaches_another_namespace(role: str) -> None:
     """Names that only begin or end alike are others."""
     rights = rights_of(role, namespace="team", user="me")
-    others = ("team2", "team2.execute", "my-team", "team.execute.deads", "teamXexecute", "team.reply.me2", "")
+    others = ("team2", "team2.execute", "my-team", "team.execute.deads", "teamXexecute", "team2.reply.me", "")
 
     assert not any(re.search(pattern, name) for pattern in vars(rights).values() for name in others)
+
+
+def test_a_publisher_has_no_right_to_anothers_reply_queue() -> None:
+    """A user whose name begins alike is another one."""
+    rights = rights_of("publisher", namespace="team", user="me")
+
+    assert not any(re.search(pattern, "team.reply.me2") for pattern in vars(rights).values())
 
 
 def test_the_ack_time_out_policy_is_for_work_queues_only() -> None:
