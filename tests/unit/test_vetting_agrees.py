@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ LMS = json.dumps(
     }
 )
 ANN = "ann"
+TENANCIES = ("off", "user_id")
 # A worker looks for a missing program a second time, a little later, before it refuses the job.
 WAITED = Trail(waits=1)
 REFUSED = {"inputs": [{"name": "a", "type": "what"}], "outputs": [{"name": "b"}]}
@@ -198,13 +201,29 @@ async def code_of_check(hand: LeftHand, delivery: Delivery) -> str:
     return "ok"
 
 
-@pytest.mark.parametrize("tenancy", ["off", "user_id"])
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Tenancy → a folder with a furnished store, to be copied by each test."""
+    folders = {tenancy: tmp_path_factory.mktemp(tenancy) for tenancy in TENANCIES}
+
+    async def make() -> None:
+        for tenancy, folder in folders.items():
+            async with open_left_hand(folder, settings_of(tenancy)) as hand:
+                await furnish(hand)
+
+    asyncio.run(make())
+    return folders
+
+
+@pytest.mark.parametrize("tenancy", TENANCIES)
 @pytest.mark.parametrize("name", JOBS)
-async def test_the_check_says_what_a_worker_would_answer(name: str, tenancy: str, tmp_path: Path) -> None:
+async def test_the_check_says_what_a_worker_would_answer(
+    name: str, tenancy: str, tmp_path: Path, furnished: dict[str, Path]
+) -> None:
     """By the code; the worker is asked after the check, for it changes something."""
     delivery, wanted = JOBS[name]
+    shutil.copytree(furnished[tenancy], tmp_path, dirs_exist_ok=True)
     async with open_left_hand(tmp_path, settings_of(tenancy)) as hand:
-        await furnish(hand)
         checked = await code_of_check(hand, delivery)
         answered = (await hand.handler.handle(delivery)).code
     code = wanted[tenancy == "user_id"] if isinstance(wanted, tuple) else wanted
