@@ -10,7 +10,6 @@ import secrets
 import sys
 import threading
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import pytest
 import structlog
@@ -21,20 +20,6 @@ from worker.amqp.connection import connect
 
 # Steps of the shorter ladders that tests give their workers; a step that no test declared costs one round trip.
 _TEST_DELAYS_MS = (10, 20, 50, 100, 150, 200, 250, 300, 400, 500, 600, 800, 1_500, 2_000, 3_000, 4_000, 10_000)
-
-_TESTS = Path(__file__).parent
-# Folder → group of those that need a broker; a module of any other folder is a group of its own.
-_TOGETHER = {"integration": "services", "faults": "services", "fuzz": "services", "acceptance": "command"}
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares services that take long to start; `make test` gives each group to one of two processes.
-
-    The installed command and the fault suite wait most of the time, and so leave a core to the others.
-    """
-    for item in items:
-        folder = item.path.relative_to(_TESTS).parts[0]
-        item.add_marker(pytest.mark.xdist_group(_TOGETHER.get(folder, str(item.path))))
 
 
 def _from_environment(name: str) -> str:
