@@ -456,6 +456,15 @@ def test_a_patch_that_cannot_be_read_is_refused_before_anything_connects(runner,
     assert "--patch" in done.stderr
 
 
+@pytest.mark.parametrize("arguments", [["m1", "--code", "timeout"], ["--body"]])
+def test_one_letter_is_shown_by_its_id_alone_and_a_body_only_of_one(runner, arguments):
+    """What would be ignored is refused."""
+    done = runner.invoke(app, ["dead", "show", "execute", *arguments])
+
+    assert done.exit_code == 2
+    assert "filters" in done.output or "ID of a job" in done.output
+
+
 def test_a_letter_is_skipped_or_forced_but_not_both(runner):
     """One of them would win in silence."""
     done = runner.invoke(app, ["dead", "replay", "execute", "--skip-invalid", "--force"])

@@ -78,7 +78,7 @@ def list_queues(
 def show_letters(
     queue: QueueName,
     job: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A message id or correlation id: show all of this one job.")
+        str | None, typer.Argument(metavar="ID", help="A message id or correlation id: show all of this one job.")
     ] = None,
     *,
     filters: Filters,
@@ -96,6 +96,8 @@ def show_letters(
     settings = load_settings()
     lane = read_lane(queue, namespace=settings.namespace)
     if job is not None:
+        if filters != Filters():
+            raise typer.BadParameter("takes no filters beside it", param_hint="ID")
         _show_one(settings, lane, job=job, has_body=body, as_json=as_json)
         return
     if body:
