@@ -401,7 +401,7 @@ async def unanswered(url: str, topology: Topology) -> list[str]:
     async def is_dead(queue: str) -> bool:
         channel = await open_channel(connection)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(3):
                 await channel.basic_get(queue)
                 return False
         return True
