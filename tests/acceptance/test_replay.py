@@ -199,6 +199,8 @@ async def test_one_letter_is_shown_with_everything_and_its_body_only_on_demand(
     plain = await run(environment, "show", "execute", "m0")
     whole = await run(environment, "show", "execute", "m0", "--body", "--json")
     none = await run(environment, "show", "execute", "m1")
+    anywhere = await run(environment, "show", "m0")
+    nowhere = await run(environment, "show", "m1")
     listed = await run(environment, "list")
     [shown] = json.loads(whole[1])
 
@@ -207,6 +209,8 @@ async def test_one_letter_is_shown_with_everything_and_its_body_only_on_demand(
     assert "a secret" not in plain[1]
     assert shown["body"]["args"]["inputs"] == {"text": "a secret"}
     assert "m1" in none[2]
+    assert (anywhere[0], anywhere[1], nowhere[0]) == (0, plain[1], 1)
+    assert "no queue is called so" in nowhere[2]
     assert any("lm_unavailable" in line and "sentiment" in line for line in listed[1].splitlines())
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,7 +77,13 @@ def list_queues(
 @_dead.command("show")
 @with_filters
 def show_letters(
-    queue: QueueName,
+    queue: Annotated[
+        str,
+        typer.Argument(
+            metavar="QUEUE",
+            help="create, execute, control, or a queue's full name; else an ID, looked for in all three.",
+        ),
+    ],
     job: Annotated[
         str | None, typer.Argument(metavar="ID", help="A message id or correlation id: show all of this one job.")
     ] = None,
@@ -94,17 +101,17 @@ def show_letters(
     Exits with 0; 1 where the broker refuses or there is no letter of ID, 2 where the broker cannot be reached.
     """
     settings = load_settings()
-    lane = read_lane(queue, namespace=settings.namespace)
+    lanes, job = _read_place(queue, job, namespace=settings.namespace)
     if job is not None:
         if filters != Filters():
             raise typer.BadParameter("takes no filters beside it", param_hint="ID")
-        _show_one(settings, lane, job=job, has_body=body, as_json=as_json)
+        _show_one(settings, lanes, job=job, has_body=body, as_json=as_json)
         return
     if body:
         raise typer.BadParameter("needs the ID of a job", param_hint="--body")
     from worker.amqp.dead_letters import show
 
-    step = functools.partial(show, lane=lane, limit=limit, selection=filters.selection(has_expired=True))
+    step = functools.partial(show, lane=lanes[0], limit=limit, selection=filters.selection(has_expired=True))
     letters = browsing(settings, step, has_bar=not as_json)
     if as_json:
         print_json([asdict(letter) for letter in letters])
@@ -112,13 +119,28 @@ def show_letters(
         print_letters(letters)
 
 
-def _show_one(settings: Settings, lane: Lane, *, job: str, has_body: bool, as_json: bool) -> None:
+def _read_place(queue: str, job: str | None, *, namespace: str) -> tuple[Sequence[Lane], str | None]:
+    """Return the lanes to look at, and the id to look for: one that stands alone is looked for in all lanes."""
+    from worker.message import LANES
+
+    try:
+        return (read_lane(queue, namespace=namespace),), job
+    except typer.BadParameter:
+        if job is not None:
+            raise
+        return LANES, queue
+
+
+def _show_one(settings: Settings, lanes: Sequence[Lane], *, job: str, has_body: bool, as_json: bool) -> None:
     from worker.amqp.dead_letters import find
 
-    step = functools.partial(find, lane=lane, job_id=job, has_body=has_body)
-    found = browsing(settings, step, has_bar=not as_json)
+    found = []
+    for lane in lanes:
+        step = functools.partial(find, lane=lane, job_id=job, has_body=has_body)
+        found += browsing(settings, step, has_bar=not as_json)
     if not found:
-        raise stop(f"No dead letter of {lane} has the message id or correlation id {job}", code=EXIT_ERROR)
+        told = f"No dead letter of {', '.join(lanes)} has the message id or correlation id {job}"
+        raise stop(told if len(lanes) == 1 else f"{told}, and no queue is called so", code=EXIT_ERROR)
     bodies = [None if raw is None else read_body(raw) for _, raw in found]
     if as_json:
         own = ({"body": body} if has_body else {} for body in bodies)
