@@ -4,9 +4,9 @@ BIN := .venv/bin
 # BROKER=4.0 or 4.3: another Debian's RabbitMQ instead of the machine's, for all targets that need one.
 SERVICES := $(BIN)/python deploy/local_services.py$(if $(BROKER), --rabbitmq $(BROKER))
 MAKEFLAGS += --no-print-directory
-# Where all tests run: coverage, only of the modules that read what a sender declares, and two processes, each with one half
-# of the tests at first, so that a module is begun in one of them.
-ALL_TESTS := -n 2 --dist worksteal --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
+# Where all tests run: coverage, only of the modules that read what a sender declares, and three processes, each with a third
+# of the tests at first, so that a module is begun in one of them; most tests wait most of the time.
+ALL_TESTS := -n 3 --dist worksteal --cov=worker.signatures --cov=worker.programs --cov=worker.blueprints --cov-fail-under=98
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo worker test test-elixir check format bench fuzz chaos recording rehearse lock clean
